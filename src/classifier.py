@@ -1,0 +1,203 @@
+"""The LightningModule: network, loss, metrics and optimizer, with one shared step.
+
+B: batch, H, W: pixels, C: classes, P: processes, K: blocks of one process.
+
+It never imports the data: the two meet in the batch (see `src.data.dataset`) and in the
+preprocessing record.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassStatScores
+
+from src.errors import UserError
+from src.metrics import Table, quick_scores
+from src.models import SeedCNN
+from src.preprocess import Preprocessing
+
+NetCallable = Callable[[int], nn.Module]
+Batch = dict[str, Tensor]
+
+
+class Classifier(LightningModule):
+    """Trains a network to tell classes apart, and scores it from one table of logits.
+
+    Args:
+        num_classes: Number of classes, from 2. Linked to the classes of the data.
+        net: The network, by class_path: called with num_classes, it takes uint8 pixels
+            [B, H, W, 3] and returns logits [B, num_classes].
+        optimizer: By class_path; called with the parameters.
+        scheduler: By class_path; called with the optimizer, and with the number of optimizer steps
+            of the run where it takes `total_steps`. Such a schedule moves every step, others every
+            epoch. None keeps the rate constant.
+        loss: Module of (logits [B, C], targets [B]), by class_path. None means cross entropy.
+        label_smoothing: Share of the target spread over all classes, 0 to 1; for the cross entropy
+            while training. Scores never use it.
+
+    Raises:
+        UserError: for fewer than 2 classes, or a label smoothing out of range or with another loss.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        net: NetCallable = SeedCNN,
+        optimizer: OptimizerCallable = torch.optim.SGD,
+        scheduler: LRSchedulerCallable | None = None,
+        loss: nn.Module | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise UserError(f"model.num_classes is {num_classes}; a classifier needs at least 2.")
+        if not 0 <= label_smoothing <= 1 or (loss is not None and label_smoothing):
+            raise UserError(
+                f"model.label_smoothing is {label_smoothing}; allowed is 0 to 1, and 0 beside a "
+                "model.loss of your own (give it to that loss instead)."
+            )
+        self.save_hyperparameters(ignore="loss", logger=False)
+        for name in ("net", "optimizer", "scheduler"):
+            if callable(self.hparams.get(name)):  # from Python; the CLI hands in plain data
+                del self.hparams[name]
+        self.num_classes = num_classes
+        self.net = net(num_classes)
+        self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.train_counts = MulticlassStatScores(num_classes, average="micro")
+        self.train_loss = MeanMetric()
+        self.preprocessing: Preprocessing | None = None
+        self.table: Table | None = None  # of the latest evaluation
+        self.scores: dict[str, float] = {}  # of the latest validation, float64
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def setup(self, stage: str) -> None:
+        """Complete the preprocessing record and check it against the network.
+
+        Raises:
+            UserError: if the network wants another picture size than the data have.
+        """
+        record: Preprocessing = self.trainer.datamodule.preprocessing  # type: ignore[attr-defined]
+        wanted = getattr(self.net, "image_size", None)
+        if wanted and wanted != record.image_size:
+            raise UserError(
+                f"{type(self.net).__name__} takes pictures of {wanted} pixels and data.image_size is "
+                f"{record.image_size}. Set data.image_size and model.net.init_args.image_size alike."
+            )
+        constants = {k: tuple(getattr(self.net, k)) for k in ("mean", "std") if hasattr(self.net, k)}
+        self.preprocessing = dataclasses.replace(record, **constants)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits, float [B, C], of uint8 pixels [B, H, W, 3]."""
+        logits: Tensor = self.net(image)
+        if logits.shape != (len(image), self.num_classes):
+            raise UserError(
+                f"{type(self.net).__name__} gave logits of shape {list(logits.shape)}; expected is "
+                f"[{len(image)}, {self.num_classes}], a column for each class."
+            )
+        return logits
+
+    # Training
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch; the metrics are counted as integers."""
+        logits = self(batch["image"])
+        loss: Tensor = self.loss(logits, batch["target"])
+        self.train_counts.update(logits, batch["target"])
+        self.train_loss.update(loss.detach(), len(logits))
+        self.log("train/loss_step", loss)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Start counting anew."""
+        self.train_counts.reset()
+        self.train_loss.reset()
+
+    def train_scores(self) -> dict[str, float]:
+        """Return train/loss and train/accuracy over the epoch so far, on all processes alike."""
+        if not self.train_loss.update_called:
+            return {}
+        right, *_, count = self.train_counts.compute().tolist()
+        return {"train/loss": float(self.train_loss.compute()), "train/accuracy": right / count}
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and the schedule that the config names."""
+        optimizer = self.make_optimizer(self.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self._schedule(optimizer)
+        plan: dict[str, Any] = {"scheduler": scheduler}
+        plan["interval"] = "step" if hasattr(scheduler, "total_steps") else "epoch"
+        if isinstance(scheduler, ReduceLROnPlateau):
+            plan["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": plan}
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> Any:
+        assert self.make_scheduler is not None
+        try:
+            return self.make_scheduler(optimizer)
+        except (TypeError, ValueError) as error:  # a schedule that must know where it ends
+            if "total_steps" not in str(error):
+                raise
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UserError(
+                "the schedule needs to know where it ends and the run has no end. "
+                "Set --trainer.max_epochs or --trainer.max_steps."
+            )
+        return self.make_scheduler(optimizer, total_steps=int(steps))  # type: ignore[call-arg]
+
+    # Evaluation: rows now, the table at the end
+
+    def _collect(self, batch: Batch) -> None:
+        logits = self(batch["image"]).float()
+        self._rows.append((batch["index"], batch["target"], logits))
+
+    def _finish(self) -> Table:
+        """Gather the rows of all processes: [P, K * B, ...] -> one table sorted by index."""
+        rows = [torch.cat(column) for column in zip(*self._rows, strict=True)]
+        self._rows.clear()
+        index, target, logits = (self.all_gather(column).flatten(0, -column.dim()) for column in rows)
+        self.table = Table.from_rows(*(x.cpu().numpy() for x in (index, target, logits)))
+        return self.table
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the logits of one block."""
+        self._collect(batch)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the logits of one block."""
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the table; beside it stand the training metrics of the epoch so far."""
+        table = self._finish()
+        if self.trainer.sanity_checking:
+            return
+        self.scores = {f"val/{name}": value for name, value in quick_scores(table).items()}
+        if self.trainer.state.fn == "fit":
+            self.scores = self.train_scores() | self.scores
+        self.log_dict(self.scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Make the table that test.json is read off."""
+        self._finish()
+
+    def on_predict_epoch_end(self) -> None:
+        """Make the table that predictions.csv is read off."""
+        self._finish()
+
+    # Checkpoints: plain types alone
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the preprocessing record."""
+        if self.preprocessing is not None:
+            checkpoint["preprocessing"] = self.preprocessing.to_dict()

@@ -1,0 +1,77 @@
+"""last.ckpt after every epoch, best.ckpt after every validation that beats the others."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from src.errors import UserError, nearest
+
+
+class Checkpoints(Checkpoint):
+    """Writes the checkpoints of a run.
+
+    `last` is written when an epoch is over with all that belongs to it (validation, early stopping,
+    the schedule's step), so that a resumed run loses none of it.
+
+    Args:
+        folder: Where they go.
+        monitor: Score that makes a checkpoint the best; ties go to the lower val/loss, then to the
+            earlier one.
+        mode: Whether the monitored score should be high or low.
+    """
+
+    def __init__(
+        self, folder: Path, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max"
+    ) -> None:
+        self.folder, self.monitor, self.mode = folder, monitor, mode
+        self.best: dict[str, Any] = {}  # the scores of best.ckpt, with epoch and step
+        self._saved_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the checkpoint we resume from is written already."""
+        self._saved_step = trainer.global_step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write best.ckpt if these scores are the best so far."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        scores = dict(pl_module.scores)
+        rank = self._rank(scores)
+        if not self.best or rank > self._rank(self.best):
+            self.best = scores | {"epoch": trainer.current_epoch, "step": trainer.global_step}
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write last.ckpt: the epoch before is over now."""
+        self._save_last(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write last.ckpt after the last epoch."""
+        self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        if trainer.global_step != self._saved_step:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+            self._saved_step = trainer.global_step
+
+    def _rank(self, scores: dict[str, Any]) -> tuple[float, float]:
+        """Return a pair that is greater for better scores; a score that is no number ranks last."""
+        if self.monitor not in scores:
+            raise UserError(
+                f"--monitor {self.monitor} is not among the scores; {nearest(self.monitor, scores)} "
+                f"Allowed: {', '.join(scores)}."
+            )
+        value = scores[self.monitor] * (1 if self.mode == "max" else -1)
+        loss = scores.get("val/loss", math.inf)
+        return (-math.inf if math.isnan(value) else value, -math.inf if math.isnan(loss) else -loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best scores so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them back on a resume."""
+        self.best = state_dict["best"]

@@ -1,0 +1,97 @@
+"""metrics.csv: a row per validation, the truth that every logger mirrors."""
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+COLUMNS = (
+    "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/f1",
+    "val/auroc", "lr", "seconds", "images_per_second",
+)  # fmt: skip
+
+
+class MetricsCsv(Callback):
+    """Appends a row after every validation; on a resume, drops rows that the checkpoint lacks.
+
+    `lr` is the rate of the latest step, of the first parameter group; `seconds` is the wall time of training so far, over all sittings of the run;
+    `images_per_second` counts training pictures since the row before, validation left out.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._earlier_seconds = 0.0
+        self._start = self._paused_at = 0.0
+        self._images, self._train_seconds, self._lr = 0, 0.0, 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of training so far."""
+        return self._earlier_seconds + time.perf_counter() - self._start
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, and the file, or cut it back to the step we go on from."""
+        self._start = self._paused_at = time.perf_counter()
+        if trainer.is_global_zero:
+            rows = [row for row in read_rows(self.path) if int(row["step"]) <= trainer.global_step]
+            self._write("w", [COLUMNS, *([row[c] for c in COLUMNS] for row in rows)])
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the learning rate before a schedule moves it on."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the pictures."""
+        self._images += len(batch["image"]) * trainer.world_size
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the training clock."""
+        self._train_seconds = time.perf_counter() - self._paused_at
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the row."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        own = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "lr": self._lr,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self._images / max(self._train_seconds, 1e-9), 1),
+        }
+        if trainer.is_global_zero:
+            row = {**pl_module.scores, **own}
+            self._write("a", [[row.get(name, "") for name in COLUMNS]])
+        self._images, self._paused_at = 0, time.perf_counter()
+
+    def _write(self, mode: str, rows: list[Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with self.path.open(mode, encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clock."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the clock of the earlier sittings back."""
+        self._earlier_seconds = state_dict["seconds"]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a metrics.csv, none if there is no file; a torn last line is left out."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]

@@ -1,0 +1,50 @@
+"""Stops a run whose loss is no number, and names what was in the batch."""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from src.errors import RunFailureError
+
+_SHOWN = 8
+
+
+class NonFiniteGuard(Callback):
+    """Looks at every loss before it is put to use.
+
+    On the CPU every step is looked at; on another device only every `log_every_n_steps`-th, since a
+    look waits for the device. The message then names the step at which it was seen.
+    """
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
+    ) -> None:
+        """Keep the loss for the look at the end of the step."""
+        self._loss = loss.detach()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Raise RunFailureError for a loss that is infinite or no number."""
+        on_cpu = self._loss.device.type == "cpu"
+        if not on_cpu and (batch_idx + 1) % max(1, trainer.log_every_n_steps):
+            return
+        value = float(self._loss) * trainer.accumulate_grad_batches
+        if math.isfinite(value):
+            return
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        raise RunFailureError(
+            f"the loss is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}, batch "
+            f"{batch_idx}), learning rate {lr:g}. The batch held: {_files(trainer, batch)}. "
+            "Lower the learning rate or clip with --trainer.gradient_clip_val 1; the last checkpoint "
+            "was written before this."
+        )
+
+
+def _files(trainer: Trainer, batch: Any) -> str:
+    index = trainer.train_dataloader.dataset.index  # type: ignore[union-attr]
+    names = [index.paths[i] for i in batch["index"].tolist()]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

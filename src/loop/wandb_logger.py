@@ -1,0 +1,100 @@
+"""Weights & Biases without surprises: offline unless there is a key, never a question or a hang."""
+
+import netrc
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning.pytorch import loggers
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+
+class WandbLogger(loggers.WandbLogger):
+    """Mirrors the run to Weights & Biases; metrics.csv stays the truth.
+
+    Online when WANDB_API_KEY is set or `wandb login` was done, else offline (send it later with
+    `wandb sync`). WANDB_MODE (online, offline, disabled) overrides this. A server that can't be
+    reached within `init_timeout_seconds` means offline.
+
+    Args:
+        project: Name of the project there.
+        entity: User or team there; None means the key's own.
+        name: Shown name of the run; None means the run folder's name.
+        group: Runs of one group are shown together.
+        tags: Words to find the run by.
+        save_dir: Folder, below the run folder.
+        id: Of the run; settled by the run folder, so that a resumed run goes on.
+        init_timeout_seconds: How long to wait for the server at the start.
+    """
+
+    def __init__(
+        self,
+        project: str = "waggle",
+        entity: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        save_dir: str = ".",
+        id: str | None = None,
+        init_timeout_seconds: float = 20.0,
+    ) -> None:
+        super().__init__(
+            name=name, save_dir=save_dir, id=id, project=project, entity=entity, group=group, tags=tags
+        )
+        self._wandb_init.pop("anonymous", None)  # has no effect and warns
+        self._timeout = init_timeout_seconds
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The wandb run, begun at the first use."""
+        if self._experiment is not None:
+            return self._experiment
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        self._configure(mode)
+        try:
+            return super().experiment
+        except wandb.errors.Error as error:
+            if mode != "online":
+                raise
+            print(f"wandb: going on offline: {error}", file=sys.stderr)
+            self._configure("offline")
+            return super().experiment
+
+    def _configure(self, mode: str) -> None:
+        import wandb
+
+        self._wandb_init["mode"] = mode
+        self._wandb_init["settings"] = wandb.Settings(
+            init_timeout=self._timeout,
+            console="off",
+            disable_code=True,
+            disable_git=True,  # a remote's address may hold a token; run.json names the commit
+            silent=mode != "online",
+        )
+
+    def finalize(self, status: str) -> None:
+        """Close the run, so that the next one in this process is a new one."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=0 if status == "success" else 1)
+            self._experiment = None
+
+
+def has_key() -> bool:
+    """Return whether wandb would find a key: in the environment or where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    places = [os.environ.get("NETRC"), Path.home() / ".netrc", Path.home() / "_netrc"]
+    for place in places:
+        try:
+            if place and netrc.netrc(str(place)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False

@@ -1,0 +1,41 @@
+"""Starts a new run with the optimizer state (momentum) of another."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from src.errors import UserError
+
+
+class OptimizerStart(Callback):
+    """Gives the fresh optimizer the state of a checkpoint's; rates stay those of the config.
+
+    Args:
+        checkpoint: Contents of the checkpoint.
+    """
+
+    def __init__(self, checkpoint: dict[str, Any]) -> None:
+        self.saved = checkpoint["optimizer_states"][0]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Load the state.
+
+        Raises:
+            UserError: if it belongs to another optimizer or other tensors.
+        """
+        optimizer = trainer.optimizers[0]
+        fresh = optimizer.state_dict()
+        numbers = [n for group in fresh["param_groups"] for n in group["params"]]
+        tensors = [p for group in optimizer.param_groups for p in group["params"]]
+        for number, tensor in zip(numbers, tensors, strict=True):
+            state = self.saved["state"].get(number, {})
+            shapes = [v.shape for v in state.values() if hasattr(v, "shape") and v.dim()]
+            if any(shape != tensor.shape for shape in shapes):
+                raise UserError(
+                    "--init_optimizer true: the optimizer state is of other tensors "
+                    f"({list(shapes[0])} for {list(tensor.shape)}). Leave it out."
+                )
+        optimizer.load_state_dict(
+            {"state": self.saved["state"], "param_groups": fresh["param_groups"]}
+        )
+        self.saved = {}

@@ -1,0 +1,130 @@
+"""The run folder: what lies in it, how it is found again, what may be written over.
+
+No file in it holds the folder's own absolute path, so it may be moved.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from src.errors import UserError
+
+_PACKAGES = ("torch", "lightning", "torchmetrics", "albumentations", "wandb", "numpy", "pillow")
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.samples = self.path / "samples.csv"
+        self.record = self.path / "run.json"
+        self.metrics = self.path / "metrics.csv"
+        self.summary = self.path / "summary.json"
+        self.predictions = self.path / "predictions.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether anything of a run lies there."""
+        return self.config.exists() or self.checkpoints.exists()
+
+    def require(self) -> "RunFolder":
+        """Return self, or raise UserError if this is no run folder."""
+        if not self.path.is_dir():
+            raise UserError(f"--run_dir {self.path}: there is no such folder.")
+        if not self.config.is_file():
+            inside = sorted(p.name for p in self.path.iterdir())[:6]
+            raise UserError(
+                f"--run_dir {self.path} is no run folder: it has no config.yaml (found: "
+                f"{', '.join(inside) or 'nothing'}). Give the folder that fit printed on its last line."
+            )
+        return self
+
+    def require_free(self) -> None:
+        """Raise UserError if a new run must not begin here."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--run_dir {self.path} is a file. Give a folder.")
+        if self.holds_run:
+            raise UserError(
+                f"--run_dir {self.path} already holds a run. Go on with it by --ckpt_path last (or "
+                "auto), or give another --run_dir."
+            )
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the file that `last`, `best` or a path names.
+
+        Raises:
+            UserError: if there is no such checkpoint, or it is an address instead of a file.
+        """
+        if "://" in name:
+            raise UserError(f"--ckpt_path {name} is an address; allowed are files on this machine.")
+        path = {"last": self.last, "best": self.best}.get(name, Path(name))
+        if not path.is_file():
+            there = sorted(p.name for p in self.checkpoints.glob("*.ckpt"))
+            raise UserError(
+                f"--ckpt_path {name}: there is no {path}. In {self.checkpoints}: "
+                f"{', '.join(there) or 'nothing'}."
+            )
+        return path
+
+    def best_or_last(self) -> Path:
+        """Return best.ckpt, or last.ckpt if no validation has been run."""
+        return self.best if self.best.is_file() else self.checkpoint("last")
+
+    def read_record(self) -> dict[str, Any]:
+        """Return run.json, or an empty dictionary if it is not there."""
+        return json.loads(self.record.read_text("utf-8")) if self.record.is_file() else {}
+
+
+def new_run_path(config: Path | None, now: datetime | None = None) -> Path:
+    """Return `runs/<stem of the config>/<UTC time>`, with -2, -3 if the name is taken."""
+    stem = config.stem if config else "run"
+    time = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H-%M-%S")
+    path, number = Path("runs") / stem / time, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / stem / f"{time}-{number}"
+    return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON through a temporary file, so that no half file is ever seen."""
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+    part.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run depends on."""
+    from src import __version__
+
+    return {
+        "waggle": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def git_commit() -> str | None:
+    """Return the commit of the code, with `-dirty` if the tree was changed, or None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,276 @@
+"""The LightningCLI subclass: parse, settle folder and classes, build the parts, run the command."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import seed_everything
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
+
+from src import checkpoint, fitting, hardware, results
+from src.classifier import Classifier
+from src.config_check import check_classes, explain, read_config
+from src.data.datamodule import DataModule, find_classes
+from src.errors import UserError
+from src.failures import end_with_message
+from src.loop import loop_callbacks
+from src.loop.checkpoint_io import AtomicCheckpointIO
+from src.options import FitOptions, RunOptions
+from src.quiet import quiet_libraries
+from src.run import RunFolder
+from src.run_rules import (
+    COMMANDS,
+    RUN_DIR,
+    Plan,
+    option_values,
+    own_data,
+    plan_command,
+    with_stored_config,
+)
+
+_NOT_STORED = ("config", "run_dir", "ckpt_path", "init_from", "init_optimizer")
+
+
+def run(args: list[str]) -> int:
+    """Run one command; return its exit code."""
+    quiet_libraries()
+    with end_with_message() as outcome, tempfile.TemporaryDirectory() as scratch:
+        WaggleCLI(with_stored_config(args, Path(scratch)))
+    return outcome.code
+
+
+class WaggleCLI(LightningCLI):
+    """Builds a run from the command line and carries it out.
+
+    Args:
+        args: The words of the command line.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.args = args
+        super().__init__(
+            Classifier,
+            DataModule,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": "python -m src.train",
+                "description": "Train, score and use an image classifier.",
+                "allow_abbrev": False,
+                "exit_on_error": False,
+            },
+            trainer_defaults={
+                "logger": {"class_path": "src.loop.wandb_logger.WandbLogger"},
+                "max_epochs": 10,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+            },
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    # The parser
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands, with the arguments of the Trainer's methods that are not options."""
+        loaders = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
+        ours = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
+        return {name: loaders | ours for name in COMMANDS}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed."""
+        parser.add_argument(
+            "--seed_everything",
+            type=int,
+            default=self.seed_everything_default,
+            help="Seed of the run: weights, order, augmentation, dropout; 0 or more.",
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of the run folder, and the links."""
+        parser.add_class_arguments(RunOptions, None)
+        parser.link_arguments(
+            "data.classes", "model.num_classes", compute_fn=lambda names: len(names or ())
+        )
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Add what fit alone takes."""
+        super().setup_parser(*args, **kwargs)
+        self._parser("fit").add_class_arguments(FitOptions, None)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Look through the config files, then parse."""
+        for name in option_values(args, "--config", "-c"):
+            check_classes(read_config(Path(name)), name)
+        try:
+            self.config = parser.parse_args(args)
+        except Exception as error:
+            raise UserError(explain(str(error), self._option_names(args))) from error
+
+    def _option_names(self, args: list[str]) -> list[str]:
+        command = next((word for word in args if word in COMMANDS), "fit")
+        chosen: ArgumentParser = self._parser(command)
+        return list(chosen.get_defaults(skip_validation=True).keys(branches=True))
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: Lightning would let the checkpoint override the command line here."""
+
+    def _set_seed(self) -> None:
+        seed = self.options.seed_everything
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--seed_everything is {seed}; allowed is 0 to {2**32 - 1}.")
+        seed_everything(seed, workers=True, verbose=False)
+
+    @property
+    def options(self) -> Any:
+        """The parsed options of this command."""
+        return self.config[self.config.subcommand]
+
+    # Before anything is built
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what the parts are built from, so that mistakes are found before the first one."""
+        options, command = self.options, self.config.subcommand
+        hardware.check(options.trainer)
+        self.plan: Plan = plan_command(command, options)
+        self.samples = None if command == "fit" else own_data(command, self.plan, options, self.args)
+        if not options.data.classes:
+            source = options.data.source
+            made = instantiate_class((), source.as_dict()) if source else None
+            options.data.classes = list(find_classes(options.data.root, made))
+        options.model.num_classes = len(options.data.classes)
+        self.stored_config = self._config_to_store()
+        if command == "fit":
+            self.wandb_id = fitting.wandb_id(self.plan)
+            place_loggers(options.trainer.logger, self.plan.folder, self.wandb_id)
+            self.trainer_defaults["callbacks"] = loop_callbacks(options, self.plan.folder)
+
+    def _config_to_store(self) -> dict[str, Any]:
+        text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=True)
+        stored: dict[str, Any] = yaml.safe_load(text)[self.config.subcommand]
+        return {key: value for key, value in stored.items() if key not in _NOT_STORED}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Build the Trainer with our checkpoint files, and the run folder as its root."""
+        given = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
+        if self.plan.folder is not None:
+            kwargs["default_root_dir"] = self.plan.folder.path
+        return super().instantiate_trainer(plugins=plugins, **kwargs)
+
+    # The commands
+
+    def fit(self, **parts: Any) -> None:
+        """Train: a new run, or on with the one that lies in the folder."""
+        options, plan = self.options, self.plan
+        self.datamodule.prepare("fit")
+        print(fitting.describe_data(self.datamodule), flush=True)
+        classes = list(options.data.classes)
+        print(fitting.describe_net(self.model), flush=True)
+        self.trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
+        if plan.folder is not None:
+            self._begin(plan.folder)
+        try:
+            self.trainer.fit(**parts, ckpt_path=plan.checkpoint, weights_only=True)
+        finally:
+            os.environ.pop(RUN_DIR, None)
+        if plan.folder is None:
+            print("fast_dev_run: every part ran once, nothing was kept")
+        elif self.trainer.is_global_zero:
+            fitting.finish_run(plan.folder, self.trainer, self.model, options.seed_everything)
+            print(plan.folder.path)
+
+    def _begin(self, folder: RunFolder) -> None:
+        os.environ[RUN_DIR] = str(folder.path.absolute())
+        if not self.trainer.is_global_zero:
+            return
+        words = [w for w in self.args if str(folder.path) not in w and w != "--run_dir"]
+        record = {
+            "wandb_id": self.wandb_id,
+            "seed": self.options.seed_everything,
+            "command": ["python", "-m", "src.train", *words],
+            "init_from": self.options.init_from,
+        }
+        fitting.begin_run(self.plan, self.datamodule, self.stored_config, record)
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams(self.stored_config)
+
+    def validate(self, **parts: Any) -> None:
+        """Score the validation pictures; writes validate.json."""
+        self._score("validate", parts)
+
+    def test(self, **parts: Any) -> None:
+        """Score the test pictures; writes test.json."""
+        self._score("test", parts)
+
+    def _score(self, command: str, parts: dict[str, Any]) -> None:
+        self._evaluate(command, {**parts, "verbose": False})
+        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+            return
+        folder, path = self.plan.folder, self.plan.checkpoint
+        assert folder is not None and path is not None
+        more = {
+            "checkpoint": path.name,
+            "data_fingerprint": self.datamodule.index(command).fingerprint(),
+        }
+        target = folder.path / f"{command}.json"
+        results.write_scores(target, self.model.table, self.datamodule.classes, more)
+        print(target)
+
+    def predict(self, **parts: Any) -> None:
+        """Predict every picture; replaces predictions.csv.
+
+        Raises:
+            UserError: at the end, if files could not be decoded and data.on_bad_image is `error`.
+        """
+        self._evaluate("predict", {**parts, "return_predictions": False})
+        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+            return
+        folder, data = self.plan.folder, self.datamodule
+        assert folder is not None
+        results.write_predictions(
+            folder.predictions,
+            data.listed,
+            data.errors,
+            data.index("predict").paths,
+            self.model.table,
+            data.classes,
+        )
+        print(folder.predictions)
+        if data.errors and data.on_bad_image == "error":
+            raise UserError(
+                f"{len(data.errors)} of {len(data.listed)} files can't be decoded; the column error "
+                "says why. --data.on_bad_image skip takes this as no mistake."
+            )
+
+    def _evaluate(self, command: str, parts: dict[str, Any]) -> None:
+        path = self.plan.checkpoint
+        assert path is not None
+        checkpoint.check_fits(path, checkpoint.read_checkpoint(path), self.model)
+        self.datamodule.samples = self.samples
+        self.datamodule.prepare(command)
+        evaluate = getattr(self.trainer, command)
+        evaluate(**parts, ckpt_path=path, weights_only=True)
+
+
+def place_loggers(loggers: Any, folder: RunFolder | None, wandb_id: str) -> None:
+    """Point the loggers of a parsed config into the run folder, and the run's id into wandb's.
+
+    A relative save_dir is below the run folder.
+    """
+    if folder is None:
+        return
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        arguments = getattr(logger, "init_args", None)
+        if arguments is None:
+            continue
+        if "save_dir" in arguments:
+            arguments.save_dir = str(folder.path / (arguments.save_dir or ""))
+        if logger.class_path.endswith("WandbLogger"):
+            arguments.id = arguments.id or wandb_id
+            arguments.name = arguments.name or folder.path.name

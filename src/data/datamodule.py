@@ -1,0 +1,315 @@
+"""The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule
+
+from src.data import audit
+from src.data.dataset import Batch, Pictures
+from src.data.index import (
+    Index,
+    Listing,
+    list_data,
+    list_labelled,
+    list_pictures,
+    settle_classes,
+)
+from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
+from src.data.sources import Source
+from src.data.split import make_index
+from src.data.transforms import Augmentation
+from src.errors import UserError
+from src.preprocess import Preprocessing, Rule
+
+SEEN_ON_TEST = (
+    "data.validate_on_test: the TEST pictures are scored after every epoch, as in the seed's blog "
+    "post. A model or an epoch chosen by these scores is chosen on the test set: its score is too "
+    "good. To select a model, split val from train."
+)
+
+
+class DataModule(LightningDataModule):
+    """Folders or a CSV of pictures -> batches of uint8 pixels.
+
+    Args:
+        root: Folder `root/{train,val,test}/<class>/*` or `root/<class>/*`, or a CSV with the columns
+            path, label and optionally split and group. None means that `source` provides it.
+        source: Where the data come from when there is no root, by class_path: a download or the
+            built-in pictures.
+        classes: Names in the order of the outputs. None means those of the data, sorted.
+        batch_size: Pictures of one training step, for each process, from 1.
+        eval_batch_size: Pictures of one block of validation, test and prediction; None means
+            batch_size.
+        num_workers: Processes that decode and augment, for each process; 0 does it in the main one.
+        image_size: Side of the square pictures that are decoded, in pixels.
+        resize: `stretch` ignores the aspect ratio; `crop` brings the shorter side to image_size and
+            cuts out the middle.
+        augment: Albumentations transforms for training, in order: a list of
+            {class_path: albumentations.NAME, init_args: {...}}. OneOf, SomeOf and Sequential take
+            theirs in init_args.transforms.
+        val_fraction: Share of the training pictures kept for validation, 0 to 1; for data without
+            a val part. None means 0.15.
+        test_fraction: Share kept for the test, 0 to 1; for data without any split. None means 0.15.
+        split_seed: Of the splits; apart from the run's seed, so that repeated runs share them.
+        validate_on_test: Score the test pictures each epoch and train on all others. No way to
+            select a model; for comparison with published programs that did it.
+        on_bad_image: `error` lists the files that can't be decoded and stops; `skip` leaves them
+            out and records them.
+        seed: Of the order and the augmentation; linked to seed_everything.
+
+    Raises:
+        UserError: for a value out of range, or an augmentation that does not exist.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        source: Source | None = None,
+        classes: list[str] | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        image_size: int = 150,
+        resize: Rule = "stretch",
+        augment: list[dict[str, Any]] | None = None,
+        val_fraction: float | None = None,
+        test_fraction: float | None = None,
+        split_seed: int = 0,
+        validate_on_test: bool = False,
+        on_bad_image: Literal["error", "skip"] = "error",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_least("data.batch_size", batch_size, 1)
+        _check_least("data.eval_batch_size", eval_batch_size or 1, 1)
+        _check_least("data.num_workers", num_workers, 0)
+        _check_least("data.image_size", image_size, 1)
+        self.root, self.source = root, source
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers, self.image_size, self.resize = num_workers, image_size, resize
+        self.fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+        self.split_seed, self.validate_on_test = split_seed, validate_on_test
+        self.on_bad_image: Literal["error", "skip"] = on_bad_image
+        self.seed = seed
+        self.augmentation = Augmentation(augment, seed) if augment else None
+        self.samples: Path | None = None  # samples.csv of the run whose own splits are scored
+        self.skipped: list[tuple[str, str]] = []  # (path, label) of damaged pictures left out
+        self.errors: dict[str, str] = {}  # path -> why it can't be predicted
+        self.listed: tuple[str, ...] = ()  # every path to predict, in input order
+        self._classes = tuple(classes) if classes else None
+        self._indices: dict[str, Index] = {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the network's outputs."""
+        if self._classes is None:
+            self._classes = find_classes(self.root, self.source)
+        return self._classes
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing record, but for the network's own constants."""
+        return Preprocessing(
+            image_size=self.image_size,
+            resize=self.resize,
+            classes=self.classes,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+        )
+
+    # The indices of each stage; made once, before the Trainer starts or at its setup
+
+    def prepare(self, stage: str) -> None:
+        """Find, check and split the pictures for fit, validate, test or predict.
+
+        Raises:
+            UserError: for whatever is wrong with the data.
+        """
+        if stage in self._indices:
+            return
+        if stage == "fit":
+            self._indices["fit"] = self._training_index()
+        elif stage == "predict":
+            self._indices["predict"] = self._prediction_index()
+        else:
+            split = "val" if stage == "validate" else "test"
+            self._indices[stage] = self._scoring_index(split)
+
+    def index(self, stage: str) -> Index:
+        """Return the pictures of a stage; for fit, those of all splits."""
+        self.prepare(stage)
+        return self._indices[stage]
+
+    @property
+    def location(self) -> Path:
+        """The folder or CSV that the pictures come from, after the download if there is one."""
+        return data_root(self.root, self.source)
+
+    def _stored(self, samples: Path) -> Index:
+        root = self.location
+        return Index.from_csv(samples, root.parent if root.is_file() else root, self.classes)
+
+    def _checked(self, listing: Listing) -> tuple[Listing, list[str]]:
+        """Return the listing without damaged pictures, and the content hashes."""
+        scans = audit.scan(listing.root, listing.paths)
+        kept, skipped = audit.check(listing, scans, on_bad_image=self.on_bad_image)
+        self.skipped = [(listing.paths[i], listing.labels[i]) for i in skipped]
+        return listing.take(kept), [scans[i].hash for i in kept]
+
+    def _training_index(self) -> Index:
+        listing = list_data(self.location)
+        self._classes = settle_classes(listing, self._classes)
+        listing, hashes = self._checked(listing)
+        return make_index(
+            listing,
+            self._classes,
+            hashes,
+            **self.fractions,
+            split_seed=self.split_seed,
+            validate_on_test=self.validate_on_test,
+        )
+
+    def _scoring_index(self, split: str) -> Index:
+        if self.samples is not None:
+            stored = self._stored(self.samples)
+            if split == "val" and self.validate_on_test:
+                split = "test"
+            found, where = stored.subset(split), f"the {split} split in {self.samples}"
+            listing = Listing.of(found)
+        else:
+            listing = list_labelled(self.location, split)
+            where = f"{self.location / split} and labelled pictures in {self.location}"
+        if not listing.paths:
+            raise UserError(
+                f"there is nothing to score: looked for {where} and found no picture. Give "
+                "--data.root a folder with labelled pictures; `validate` scores the val split."
+            )
+        listing, hashes = self._checked(listing)
+        return Index.of(listing, self.classes, hashes, split)
+
+    def _prediction_index(self) -> Index:
+        if self.samples is not None:
+            listing = Listing.of(self._stored(self.samples).subset("test"))
+        else:
+            listing = list_pictures(self.location)
+        if not listing.paths:
+            raise UserError(f"there is no picture to predict in {self.location}.")
+        scans = audit.scan(listing.root, listing.paths)
+        self.listed = listing.paths
+        self.errors = {p: s.error for p, s in zip(listing.paths, scans, strict=True) if s.error}
+        kept = [i for i, s in enumerate(scans) if not s.error]
+        if not kept:
+            raise UserError(
+                f"none of the {len(listing.paths)} files in {self.location} can be decoded; "
+                f"{listing.paths[0]}: {scans[0].error}."
+            )
+        return Index.of(listing.take(kept), self.classes, [scans[i].hash for i in kept], "predict")
+
+    # Lightning's hooks
+
+    def setup(self, stage: str) -> None:
+        """Make the index, if it was not made before the Trainer."""
+        self.prepare(stage)
+        if stage == "fit" and self.validate_on_test and self.trainer.is_global_zero:  # type: ignore[union-attr]
+            print(f"WARNING: {SEEN_ON_TEST}", file=sys.stderr)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the loader of the training pictures, in the order of (seed, epoch)."""
+        trainer: Any = self.trainer
+        pictures = self._pictures(self.index("fit").subset("train"), self.augmentation)
+        batches = TrainBatches(
+            len(pictures), self.batch_size, self.seed, trainer.global_rank, trainer.world_size
+        )
+        loader = self._loader(pictures, batches)
+        loop, fixed = trainer.fit_loop, bool(trainer.overfit_batches)
+        loader.position = lambda: (
+            0 if fixed else loop.epoch_progress.current.processed,
+            loop.epoch_loop.batch_progress.current.ready,
+        )
+        return loader
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Return the loader of the validation blocks."""
+        if self.trainer.state.fn == "validate":  # type: ignore[union-attr]
+            return self._blocks(self.index("validate"))
+        return self._blocks(self.index("fit").subset("test" if self.validate_on_test else "val"))
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Return the loader of the test blocks."""
+        return self._blocks(self.index("test"))
+
+    def predict_dataloader(self) -> ResumableLoader:
+        """Return the loader of the blocks to predict."""
+        return self._blocks(self.index("predict"))
+
+    def _pictures(self, index: Index, augmentation: Augmentation | None = None) -> Pictures:
+        return Pictures(index, self.image_size, self.resize, augmentation)
+
+    def _blocks(self, index: Index) -> ResumableLoader:
+        trainer: Any = self.trainer
+        blocks = EvaluationBlocks(
+            len(index), self.eval_batch_size, trainer.global_rank, trainer.world_size
+        )
+        return self._loader(self._pictures(index), blocks)
+
+    def _loader(self, pictures: Pictures, batches: Any) -> ResumableLoader:
+        import torch
+
+        device: torch.device = self.trainer.strategy.root_device  # type: ignore[union-attr]
+        workers = self.num_workers > 0
+        return ResumableLoader(
+            pictures,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=_whole,
+            worker_init_fn=_start_worker,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers,
+            multiprocessing_context=_context() if workers else None,
+            generator=torch.Generator(),  # the default one is the training's own stream
+        )
+
+
+def data_root(root: str | None, source: Source | None) -> Path:
+    """Return the folder or CSV with the pictures, after the download if there is one.
+
+    Raises:
+        UserError: if neither is given.
+    """
+    if root is not None:
+        return Path(root).expanduser()
+    if source is None:
+        raise UserError(
+            "there are no data: give --data.root a folder or a CSV, or a config with data.source."
+        )
+    return source.fetch()
+
+
+def find_classes(
+    root: str | None, source: Source | None, given: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Return the class names of the data, before anything is decoded."""
+    return settle_classes(list_data(data_root(root, source)), given)
+
+
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"--{name} is {value}; allowed is {least} or more.")
+
+
+def _whole(batch: Batch) -> Batch:
+    return batch
+
+
+def _start_worker(worker_id: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
+def _context() -> str:
+    """Return how workers start: forking is quick and shares memory, and is safe on Linux alone."""
+    return "fork" if sys.platform == "linux" else "spawn"

@@ -1,0 +1,95 @@
+"""Every way a command can end badly: one message on standard error and an exit code."""
+
+import argparse
+import errno
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from src.errors import RunFailureError, UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_WORKER = "in DataLoader worker process"
+
+
+@dataclass
+class Outcome:
+    """The exit code of a command that is over."""
+
+    code: int = 0
+
+
+@contextmanager
+def end_with_message() -> Iterator[Outcome]:
+    """Turn whatever ends the block into an exit code; the user's mistakes without a traceback."""
+    outcome = Outcome()
+    try:
+        yield outcome
+    except SystemExit as end:  # --help, --print_config
+        outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        outcome.code = 130
+    except Exception as error:
+        outcome.code, message = explain(error)
+        if message is None:
+            traceback.print_exc()
+            message = (
+                f"{type(error).__name__}: {error}\nThis is a fault in Waggle or in a class named in "
+                "the config; the lines above say where."
+            )
+        print(f"error: {message}", file=sys.stderr)
+
+
+def explain(error: Exception) -> tuple[int, str | None]:
+    """Return exit code and message of an error; no message for one that nobody foresaw."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    text = str(error)
+    if isinstance(error, UserError):
+        return 2, _without_worker(text)
+    if isinstance(error, argparse.ArgumentError):
+        return 2, error.message
+    if isinstance(error, RunFailureError):
+        return 1, _without_worker(text)
+    if isinstance(error, MisconfigurationException):
+        return 2, text
+    if isinstance(error, OSError):
+        return _os_error(error)
+    if isinstance(error, MemoryError) or _out_of_memory(text):
+        return 1, (
+            f"there is not enough memory: {_first_line(text)}. Lower --data.batch_size or "
+            "--data.num_workers."
+        )
+    if "PytorchStreamWriter failed" in text:  # how torch reports a failed write
+        return 1, f"a checkpoint could not be written, the disk may be full: {_first_line(text)}"
+    if "DataLoader worker" in text and "killed" in text:
+        return 1, f"{_first_line(text)} Memory may have run out: lower --data.num_workers."
+    return 1, None
+
+
+def _os_error(error: OSError) -> tuple[int, str | None]:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in _FULL:
+        return 1, (
+            f"the disk is full{where}: {error.strerror}. What was written before is whole; free some "
+            "space and go on with --ckpt_path last."
+        )
+    if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)):
+        return 2, f"{error.strerror}{where}. Give a path that can be used."
+    return 1, None
+
+
+def _without_worker(text: str) -> str:
+    """Return the message alone of an error that a worker process has wrapped in its traceback."""
+    return text.rpartition("Error: ")[2] if _IN_WORKER in text else text
+
+
+def _out_of_memory(text: str) -> bool:
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "the system gave none"

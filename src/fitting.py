@@ -1,0 +1,144 @@
+"""The beginning and the end of a fit: starting weights, the run folder's files, the summary."""
+
+import math
+import secrets
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback
+
+from src import checkpoint
+from src.classifier import Classifier
+from src.data.datamodule import DataModule
+from src.errors import UserError
+from src.loop import Checkpoints, MetricsCsv
+from src.loop.warm_start import OptimizerStart
+from src.results import parameter_counts, peak_memory
+from src.run import RunFolder, git_commit, versions, write_json
+from src.run_rules import Plan
+
+
+def wandb_id(plan: Plan) -> str:
+    """Return the run's id there: the stored one if the run goes on, else a new one."""
+    stored = plan.folder.read_record().get("wandb_id") if plan.folder and plan.resumes else None
+    return stored or secrets.token_hex(4)
+
+
+def starting_weights(plan: Plan, options: Any, model: Classifier, classes: list[str]) -> list[Callback]:
+    """Check the checkpoint to go on from, or take over another run's weights.
+
+    Returns:
+        The callback that takes over its optimizer state too, if that was asked for.
+
+    Raises:
+        UserError: if the checkpoint is damaged or of another network, or both ways were asked for.
+    """
+    if plan.checkpoint is not None:
+        if options.init_from and not plan.resumes:
+            raise UserError("--init_from starts a new run and --ckpt_path goes on with one: give one.")
+        content = checkpoint.read_checkpoint(plan.checkpoint)
+        checkpoint.check_fits(plan.checkpoint, content, model)
+        return []
+    if not options.init_from:
+        if options.init_optimizer:
+            raise UserError("--init_optimizer true needs --init_from RUN_OR_CKPT.")
+        return []
+    source = Path(options.init_from)
+    path = RunFolder(source).require().best_or_last() if source.is_dir() else source
+    content = checkpoint.read_checkpoint(path)
+    theirs = (content.get("preprocessing") or {}).get("classes")
+    fresh = checkpoint.transplant(path, content, model.net, keep_head=theirs == classes)
+    print(f"starting from the weights of {path}")
+    if fresh:
+        print(f"its classes are {theirs}, ours {classes}: a new head ({', '.join(fresh)})")
+    return [OptimizerStart(content)] if options.init_optimizer else []
+
+
+def begin_run(plan: Plan, data: DataModule, config: Mapping[str, Any], record: dict[str, Any]) -> None:
+    """Write the files of a new run before its first step, or check those of one that goes on.
+
+    Raises:
+        UserError: if the data are not those that the run began with.
+    """
+    assert plan.folder is not None
+    folder, index = plan.folder, data.index("fit")
+    if plan.resumes:
+        return _go_on(folder, index.fingerprint(), config)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    index.to_csv(folder.samples, data.skipped)
+    about = {
+        "root": str(data.location.absolute()),
+        "fingerprint": index.fingerprint(),
+        "classes": list(data.classes),
+        "counts": index.counts(),
+        "skipped": len(data.skipped),
+    }
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    more = {"started": started, "versions": versions(), "git_commit": git_commit()}
+    write_json(folder.record, {**record, **more, "data": about})
+    folder.config.write_text(yaml.safe_dump(dict(config), sort_keys=False), "utf-8")
+
+
+def _go_on(folder: RunFolder, fingerprint: str, config: Mapping[str, Any]) -> None:
+    began_with = folder.read_record().get("data", {}).get("fingerprint")
+    if began_with not in (None, fingerprint):
+        raise UserError(
+            f"the data of {folder.path} have changed since the run began (fingerprint "
+            f"{began_with[:12]}, now {fingerprint[:12]}). Bring the old data back, or start a new run "
+            "with --init_from."
+        )
+    text = yaml.safe_dump(dict(config), sort_keys=False)
+    if text != folder.config.read_text("utf-8"):
+        number = len(list(folder.path.glob("config.resume-*.yaml"))) + 1
+        (folder.path / f"config.resume-{number}.yaml").write_text(text, "utf-8")
+
+
+def describe_data(data: DataModule) -> str:
+    """Return a line on what is trained on what."""
+    counts = data.index("fit").counts()
+    parts = [f"{split} {sum(by_class.values())}" for split, by_class in counts.items()]
+    skipped = f", {len(data.skipped)} damaged left out" if data.skipped else ""
+    sizes = f"{data.image_size} pixels, {data.resize}"
+    return f"pictures: {', '.join(parts)}{skipped} | {', '.join(data.classes)} | {sizes}"
+
+
+def describe_net(model: Classifier) -> str:
+    """Return a line on what is trained."""
+    counts = parameter_counts(model.net)
+    return (
+        f"{type(model.net).__name__}: {counts['parameters']:,} parameters, "
+        f"{counts['trainable_parameters']:,} of them trained"
+    )
+
+
+def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) -> None:
+    """Write summary.json and print how the run ended."""
+    clock = next((c for c in trainer.callbacks if isinstance(c, MetricsCsv)), None)
+    kept = next((c for c in trainer.callbacks if isinstance(c, Checkpoints)), None)
+    record = folder.read_record()
+    summary = {
+        "final": {**model.scores, "epoch": trainer.current_epoch - 1, "step": trainer.global_step},
+        "best": kept.best if kept else {},
+        "wall_seconds": round(clock.seconds, 3) if clock else None,
+        **parameter_counts(model.net),
+        "peak_memory": peak_memory(),
+        "seed": seed,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "data_fingerprint": record.get("data", {}).get("fingerprint"),
+    }
+    write_json(folder.summary, _without_nan(summary))
+    if kept and kept.best and kept.monitor in kept.best:
+        print(f"best {kept.monitor} {kept.best[kept.monitor]:.4f} in epoch {kept.best['epoch'] + 1}")
+    elif not kept or not kept.best:
+        print("no validation was run: there is no best.ckpt", file=sys.stderr)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(child) for key, child in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

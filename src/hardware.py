@@ -1,0 +1,63 @@
+"""Whether this machine has the devices and the number formats that the config asks for."""
+
+from typing import Any
+
+import torch
+
+from src.errors import UserError
+
+_CPU_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
+
+
+def check(trainer: Any) -> None:
+    """Raise UserError for devices or a precision that this machine lacks.
+
+    Args:
+        trainer: The parsed `trainer` options.
+    """
+    accelerator = str(trainer.accelerator)
+    gpus = torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and not gpus and not torch.backends.mps.is_available():
+        raise UserError(
+            f"--trainer.accelerator {accelerator}: this machine has no GPU that torch can use. "
+            "Allowed: cpu, or auto, which takes what there is."
+        )
+    on_gpu = accelerator in ("gpu", "cuda", "auto") and gpus > 0
+    wanted = _number_of_devices(trainer.devices)
+    if on_gpu and wanted > gpus:
+        raise UserError(
+            f"--trainer.devices {trainer.devices}: this machine has {gpus} GPU(s). Allowed: 1 to "
+            f"{gpus}, or auto."
+        )
+    if trainer.use_distributed_sampler:
+        raise UserError(
+            "--trainer.use_distributed_sampler true: the order and the shards are computed from "
+            "(seed, epoch) here, and Lightning's sampler would break resume and scores. Leave it out."
+        )
+    _check_precision(str(trainer.precision), on_gpu)
+
+
+def _number_of_devices(devices: Any) -> int:
+    """Return how many devices a count, a list of them, or their text form names; auto is 0."""
+    if isinstance(devices, int):
+        return max(devices, 0)
+    if isinstance(devices, (list, tuple)):
+        return max((int(d) + 1 for d in devices), default=0)
+    return int(devices) if str(devices).isdigit() else 0
+
+
+def _check_precision(precision: str, on_gpu: bool) -> None:
+    names = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
+    full = names.get(precision, precision)
+    if full == "None":
+        return
+    if not on_gpu and torch.cuda.device_count() == 0 and full not in _CPU_PRECISIONS:
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                f"--trainer.precision {precision}: a CPU can't do that. Allowed here: "
+                f"{', '.join(_CPU_PRECISIONS)}."
+            )
+    if on_gpu and full.startswith("bf16") and not torch.cuda.is_bf16_supported():
+        raise UserError(
+            f"--trainer.precision {precision}: this GPU has no bfloat16. Allowed: 32-true, 16-mixed."
+        )

@@ -1,0 +1,174 @@
+"""Which run folder and which checkpoint a command line means; nothing is written here."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from src.config_check import read_config
+from src.errors import UserError
+from src.run import RunFolder, new_run_path
+
+COMMANDS = ("fit", "validate", "test", "predict")
+RUN_DIR = "WAGGLE_RUN_DIR"  # the launching process settles the folder for its children
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command works on.
+
+    Attributes:
+        folder: the run folder; None under fast_dev_run, which keeps nothing.
+        checkpoint: the file to go on from or to score; None to start anew.
+        resumes: whether fit goes on with the run that lies in the folder.
+    """
+
+    folder: RunFolder | None
+    checkpoint: Path | None
+    resumes: bool = False
+
+
+def option_values(args: Sequence[str], *names: str) -> list[str]:
+    """Return the values that `--name value` or `--name=value` give, in order."""
+    values = [value for word, value in zip(args, args[1:], strict=False) if word in names]
+    for word in args:
+        name, equals, value = word.partition("=")
+        if equals and name in names:
+            values.append(value)
+    return values
+
+
+def with_stored_config(args: list[str], scratch: Path) -> list[str]:
+    """Put the run folder's own config before the words of the command line, where it is needed.
+
+    fit takes it to go on with a run when no --config is given; the other commands always, since
+    the run folder is all that they need.
+
+    Args:
+        args: The words of the command line.
+        scratch: An empty folder for the part of the config that is used.
+
+    Raises:
+        UserError: if the command needs a run folder and has none.
+    """
+    command = next((word for word in args if word in COMMANDS), None)
+    if command is None or {"-h", "--help"} & set(args):
+        return args
+    named = option_values(args, "--run_dir")
+    checkpoints = option_values(args, "--ckpt_path")
+    if command == "fit":
+        goes_on = named and checkpoints and checkpoints[-1] in ("last", "auto")
+        if not goes_on or option_values(args, "--config", "-c"):
+            return args
+        folder = RunFolder(named[-1])
+        if checkpoints[-1] == "auto" and not folder.holds_run:
+            raise UserError(f"--run_dir {folder.path} holds no run yet: give --config to start one.")
+        stored = read_config(folder.require().config)
+    else:
+        folder = _run_to_use(command, named, checkpoints)
+        if not named:
+            args = [*args, "--run_dir", str(folder.path)]
+        stored = _for_scoring(read_config(folder.config))
+    file = scratch / folder.config.name
+    file.write_text(yaml.safe_dump(stored, sort_keys=False), "utf-8")
+    place = args.index(command) + 1
+    return [*args[:place], "--config", str(file), *args[place:]]
+
+
+def _run_to_use(command: str, named: list[str], checkpoints: list[str]) -> RunFolder:
+    if named:
+        return RunFolder(named[-1]).require()
+    beside = [Path(name).absolute().parent.parent for name in checkpoints]
+    for path in beside:
+        if (path / "config.yaml").is_file():
+            return RunFolder(path)
+    raise UserError(f"{command} needs a run: give --run_dir RUN, the folder that fit printed.")
+
+
+def _for_scoring(stored: dict[str, Any]) -> dict[str, Any]:
+    """Keep what scores depend on; devices, loggers and callbacks were the training's."""
+    kept = {key: stored[key] for key in ("seed_everything", "model", "data") if key in stored}
+    precision = (stored.get("trainer") or {}).get("precision")
+    return {**kept, "trainer": {"logger": False, "devices": 1, "precision": precision}}
+
+
+def plan_command(command: str, options: Any, env: dict[str, str] | None = None) -> Plan:
+    """Return what the command works on.
+
+    Args:
+        command: fit, validate, test or predict.
+        options: The parsed options.
+        env: The environment; None means this process's own.
+
+    Raises:
+        UserError: for a folder that already holds a run, a checkpoint that is not there.
+    """
+    if command != "fit":
+        folder = RunFolder(options.run_dir).require()
+        name = options.ckpt_path
+        return Plan(folder, folder.checkpoint(name) if name else folder.best_or_last())
+    if options.trainer.fast_dev_run:
+        return Plan(None, _outside(options.ckpt_path))
+    folder = _folder_for_fit(options, dict(os.environ) if env is None else env)
+    return _plan_fit(folder, options.ckpt_path)
+
+
+def _outside(name: str | None) -> Path | None:
+    return None if name in (None, "auto", "last") else RunFolder(".").checkpoint(str(name))
+
+
+def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
+    if name == "last":
+        return Plan(folder, folder.require().checkpoint("last"), resumes=True)
+    if name == "auto":
+        there = folder.last.is_file()
+        return Plan(folder, folder.last if there else None, resumes=there)
+    if rank_zero_only.rank in (0, None):  # the others may come after the first has made it
+        folder.require_free()
+    return Plan(folder, folder.checkpoint(name) if name else None)
+
+
+def _folder_for_fit(options: Any, env: dict[str, str]) -> RunFolder:
+    if options.run_dir:
+        return RunFolder(options.run_dir)
+    if "LOCAL_RANK" in env and RUN_DIR in env:
+        return RunFolder(env[RUN_DIR])
+    if "TORCHELASTIC_RUN_ID" in env or int(env.get("SLURM_NTASKS", "1")) > 1:
+        raise UserError(
+            "under torchrun and SLURM every process must know the run folder: give --run_dir DIR."
+        )
+    first = options.config[0] if options.config else None
+    return RunFolder(new_run_path(Path(str(first)) if first else None))
+
+
+def own_data(command: str, plan: Plan, options: Any, args: Sequence[str]) -> Path | None:
+    """Return samples.csv if the run's own splits are to be scored; None for other data.
+
+    A relative root that is not there any more is replaced by the place it had at the start.
+
+    Args:
+        command: validate, test or predict.
+        plan: What the command works on.
+        options: The parsed options; data.root may be changed.
+        args: The words of the command line.
+    """
+    assert plan.folder is not None
+    folder = plan.folder
+    record = folder.read_record().get("data", {})
+    own = Path(record.get("root", ""))
+    given = option_values(args, "--data.root")
+    if not given:
+        root = options.data.root
+        if root and not Path(root).exists() and own.exists():
+            options.data.root = str(own)
+        return folder.samples
+    split = "val" if command == "validate" else "test"
+    root = Path(given[-1])
+    is_own = root.exists() and own.exists() and root.resolve() == own.resolve()
+    if command == "predict" or not is_own or (root / split).is_dir():
+        return None
+    return folder.samples

@@ -1,0 +1,6 @@
+"""What a run can do without: named in YAML under trainer.callbacks, one concern each."""
+
+from callbacks.sample_images import SampleImages
+from callbacks.throughput import Throughput
+
+__all__ = ["SampleImages", "Throughput"]

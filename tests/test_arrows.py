@@ -1,0 +1,289 @@
+"""What may import what: the arrows of the architecture, read from the source with `ast`.
+
+The first tables are the rule. A new room gets a line here, and a reason in its pull request.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+# Importable from everywhere; they import nothing of ours (`src` itself holds the version).
+FOUNDATIONS = {"src", "src.errors", "src.preprocess"}
+
+# room -> the rooms it may import, besides itself and the foundations. A room is a module, or a
+# package with all its modules; inside src.data every module is a room of its own.
+ARROWS: dict[str, set[str]] = {
+    "src.train": {"src.cli"},
+    "src.cli": {
+        "src.checkpoint",
+        "src.classifier",
+        "src.config_check",
+        "src.data.datamodule",
+        "src.failures",
+        "src.fitting",
+        "src.hardware",
+        "src.loop",
+        "src.options",
+        "src.quiet",
+        "src.results",
+        "src.run",
+        "src.run_rules",
+    },
+    # What cli.py is divided into.
+    "src.fitting": {
+        "src.checkpoint",
+        "src.classifier",
+        "src.data.datamodule",
+        "src.loop",
+        "src.results",
+        "src.run",
+        "src.run_rules",
+    },
+    "src.results": {"src.metrics", "src.run"},
+    "src.run_rules": {"src.config_check", "src.run"},
+    "src.config_check": set(),
+    "src.failures": set(),
+    "src.hardware": set(),
+    "src.options": set(),
+    "src.quiet": set(),
+    # The network and its training; it never imports data.
+    "src.classifier": {"src.models", "src.metrics", "src.schedules"},
+    "src.models": set(),
+    "src.schedules": set(),
+    "src.metrics": set(),
+    # The run and what surrounds the training step.
+    "src.loop": {"src.metrics", "src.run", "src.checkpoint"},
+    "callbacks": {"src.metrics", "src.run"},
+    "src.run": {"src.checkpoint"},
+    "src.checkpoint": set(),
+    "src.bundle": set(),
+    # The data.
+    "src.data": set(),
+    "src.data.datamodule": {
+        "src.data.audit",
+        "src.data.dataset",
+        "src.data.index",
+        "src.data.sampler",
+        "src.data.sources",
+        "src.data.split",
+        "src.data.transforms",
+    },
+    "src.data.dataset": {
+        "src.data.cache",
+        "src.data.index",
+        "src.data.sampler",
+        "src.data.transforms",
+    },
+    "src.data.cache": {"src.data.index"},
+    "src.data.audit": {"src.data.index", "src.data.scans"},
+    "src.data.scans": set(),
+    "src.data.split": {"src.data.deal", "src.data.index"},
+    "src.data.deal": set(),
+    "src.data.index": {"src.data.listing", "src.data.tables"},
+    "src.data.listing": {"src.data.folders", "src.data.tables"},
+    "src.data.folders": {"src.data.tables"},
+    "src.data.tables": set(),
+    "src.data.sampler": set(),
+    "src.data.transforms": set(),
+    "src.data.sources": {"src.data.download", "src.data.insects", "src.data.unpack"},
+    "src.data.download": set(),
+    "src.data.unpack": set(),
+    "src.data.insects": {"src.data.anatomy", "src.data.scenery"},
+    "src.data.anatomy": {"src.data.scenery"},
+    "src.data.scenery": set(),
+}
+
+# Every other module directly in src is a command: it may import any room, but none of these,
+# and no other command.
+NEVER_FROM_A_COMMAND = {"src.cli", "src.train"}
+
+# Read the exported model with numpy and Pillow alone.
+LIGHT = {"src.preprocess", "src.bundle", "src.predict", "src.serve"}
+HEAVY = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "albumentations", "cv2"}
+
+# A file may come from a stranger: nothing here may run code that a file holds.
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
+UNSAFE_ARGUMENTS = {("weights_only", False), ("allow_pickle", True)}
+
+# (module, import) pairs that may use a private name of Lightning; empty is the aim.
+PRIVATE_ALLOWED: set[tuple[str, str]] = set()
+
+
+def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """Yield each imported name in full: `from src.data import index` is `src.data.index`."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            parts = base + (node.module.split(".") if node.module else [])
+            yield from (".".join([*parts, alias.name]) for alias in node.names)
+
+
+def room_of(name: str, modules: set[str]) -> str:
+    """Return the room that an imported name lies in: the longest known one that it begins with."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        candidate = ".".join(parts[:length])
+        if candidate in ARROWS or candidate in FOUNDATIONS - {"src"}:
+            return candidate
+        if candidate in modules and candidate.count(".") == 1 and parts[0] == "src":
+            return candidate  # a command
+    return parts[0]
+
+
+def faults_of(source: str, module: str, modules: set[str], is_package: bool = False) -> list[str]:
+    """Return a line for each import of this module that the tables forbid."""
+    room = room_of(module, modules)
+    command = room not in ARROWS and room not in FOUNDATIONS
+    faults = []
+    for name in imports_of(source, module, is_package):
+        top = name.split(".")[0]
+        other = room_of(name, modules)
+        private = any(part.startswith("_") for part in name.split("."))
+        if room in LIGHT and top in HEAVY:
+            faults.append(f"{module} imports {name}: it has to run without {top}")
+        elif top in {"lightning", "pytorch_lightning"} and private:
+            if (module, name) not in PRIVATE_ALLOWED:
+                faults.append(f"{module} imports {name}: private to Lightning")
+        elif top == "tests" or (top == "callbacks" and room != "callbacks"):
+            faults.append(f"{module} imports {name}: no room may import {top}")
+        elif top not in {"src", "callbacks"} or other == room:
+            continue
+        elif room in FOUNDATIONS:
+            faults.append(f"{module} imports {name}: a foundation imports nothing of ours")
+        elif other in FOUNDATIONS:
+            continue
+        elif command:
+            if other in NEVER_FROM_A_COMMAND or other not in ARROWS:
+                faults.append(f"{module} imports {name}: a command imports rooms alone")
+        elif other not in ARROWS[room]:
+            allowed = ", ".join(sorted(ARROWS[room])) or "no other room"
+            faults.append(f"{module} imports {name}: {room} may import {allowed}")
+    return faults
+
+
+def unsafe_loads(source: str) -> list[str]:
+    """Return a line for each import or argument that lets a loaded file run code."""
+    nodes = list(ast.walk(ast.parse(source)))
+    found = [name for name in imports_of(source, "") if name.split(".")[0] in UNSAFE_MODULES]
+    found += [
+        f"{word.arg}={word.value.value}"
+        for node in nodes
+        if isinstance(node, ast.Call)
+        for word in node.keywords
+        if isinstance(word.value, ast.Constant) and (word.arg, word.value.value) in UNSAFE_ARGUMENTS
+    ]
+    return found
+
+
+def our_modules() -> dict[str, Path]:
+    """Return the file of every module in src and callbacks, by its dotted name."""
+    files = [path for top in ("src", "callbacks") for path in (ROOT / top).rglob("*.py")]
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files
+    }
+
+
+def test_every_import_follows_an_arrow():
+    modules = our_modules()
+    assert {"src", "src.errors", "callbacks"} <= set(modules)
+    faults = [
+        fault
+        for module, path in sorted(modules.items())
+        for fault in faults_of(
+            path.read_text(encoding="utf-8"), module, set(modules), path.name == "__init__.py"
+        )
+    ]
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def test_nothing_loads_a_file_that_could_run_code():
+    unsafe = {
+        module: found
+        for module, path in our_modules().items()
+        if (found := unsafe_loads(path.read_text(encoding="utf-8")))
+    }
+    assert not unsafe
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+    ],
+)
+def test_an_unsafe_load_is_found(line):
+    assert len(unsafe_loads(line)) == 1
+    assert unsafe_loads("torch.load(path, weights_only=True, hook=None)") == []
+
+
+def test_every_data_module_has_its_line_in_the_table():
+    data = {module for module in our_modules() if module.startswith("src.data.")}
+    assert data <= set(ARROWS), f"no line in ARROWS for {sorted(data - set(ARROWS))}"
+
+
+def test_the_table_itself_has_no_cycle():
+    def reach(room: str, path: tuple[str, ...]) -> None:
+        assert room not in path, " -> ".join([*path, room])
+        for other in ARROWS[room]:
+            reach(other, (*path, room))
+
+    for room in ARROWS:
+        reach(room, ())
+
+
+MODULES = {"src", "src.report", "src.compare", "src.cli", "src.train", "src.classifier"}
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "fault"),
+    [
+        ("src.classifier", "from src.data.index import Index", "may import src.metrics, src.mod"),
+        ("src.classifier", "from src.data import index", "src.data.index"),
+        ("src.classifier", "from .data import index", "src.data.index"),
+        ("src.classifier", "def f():\n    import src.cli", "src.cli"),
+        ("src.loop.progress", "import callbacks.ema", "no room may import callbacks"),
+        ("src.models.net", "from tests.helpers import ROOT", "no room may import tests"),
+        ("src.models.net", "from src.metrics import Table", "may import no other room"),
+        ("src.data.index", "from .dataset import Pictures", "src.data.dataset"),
+        ("src.errors", "from src.preprocess import Rule", "a foundation"),
+        ("src.preprocess", "import torch", "has to run without torch"),
+        ("src.serve", "def f():\n    from lightning.pytorch import Trainer", "without lightning"),
+        ("src.report", "from src.train import main", "a command imports rooms alone"),
+        ("src.report", "from src import cli", "a command imports rooms alone"),
+        ("src.report", "from src.compare import pairs", "a command imports rooms alone"),
+        ("callbacks.ema", "from src.classifier import Classifier", "callbacks may import"),
+        ("src.loop.a", "from lightning.fabric.utilities.types import _PATH", "private to"),
+        ("src.loop.a", "import lightning.pytorch.loops._shared", "private to Lightning"),
+    ],
+)
+def test_a_forbidden_import_is_found(module, line, fault):
+    faults = faults_of(line, module, MODULES | {module})
+    assert len(faults) == 1
+    assert fault in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("src.train", "from src.cli import main"),
+        ("src.loop.progress", "from src.loop.step_seed import StepSeed"),
+        ("src.run", "from src import __version__"),
+        ("src.report", "from src.metrics import Table\nfrom src.data import index"),
+        ("callbacks.ema", "from callbacks.shared import x\nimport lightning.pytorch as pl"),
+        ("src.data.dataset", "from src import preprocess\nfrom . import cache"),
+        ("src.cli", "from lightning.pytorch.cli import LightningCLI\nimport typing"),
+    ],
+)
+def test_an_allowed_import_passes(module, line):
+    assert faults_of(line, module, MODULES | {module}) == []

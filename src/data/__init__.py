@@ -1,0 +1,1 @@
+"""From files to batches: one module for each step of a picture's way."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch import LightningDataModule
 
 from src.data import audit
-from src.data.dataset import Batch, Pictures
+from src.data.dataset import Pictures
 from src.data.index import (
     Index,
     Listing,
@@ -35,8 +35,9 @@ class DataModule(LightningDataModule):
     """Folders or a CSV of pictures -> batches of uint8 pixels.
 
     Args:
-        root: Folder `root/{train,val,test}/<class>/*` or `root/<class>/*`, or a CSV with the columns
-            path, label and optionally split and group. None means that `source` provides it.
+        root: Folder `root/{train,val,test}/<class>/*` or `root/<class>/*`, or a CSV with the
+            columns path, label and optionally split and group. None means that `source` gives the
+            data.
         source: Where the data come from when there is no root, by class_path: a download or the
             built-in pictures.
         classes: Names in the order of the outputs. None means those of the data, sorted.
@@ -160,6 +161,8 @@ class DataModule(LightningDataModule):
         return listing.take(kept), [scans[i].hash for i in kept]
 
     def _training_index(self) -> Index:
+        if self.augmentation is not None:
+            self.augmentation.check(self.image_size)
         listing = list_data(self.location)
         self._classes = settle_classes(listing, self._classes)
         listing, hashes = self._checked(listing)
@@ -300,7 +303,7 @@ def _check_least(name: str, value: int, least: int) -> None:
         raise UserError(f"--{name} is {value}; allowed is {least} or more.")
 
 
-def _whole(batch: Batch) -> Batch:
+def _whole(batch: Any) -> Any:
     return batch
 
 

@@ -70,8 +70,8 @@ class Pictures(Dataset[Any]):
                 images = np.zeros((len(keys), *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
                 raise UserError(
-                    f"data.augment gave pictures of {images.shape[1:3]} and {image.shape[:2]} pixels "
-                    "in one batch. End it with a crop or a resize to one size."
+                    f"data.augment gave pictures of {images.shape[1:3]} and {image.shape[:2]} "
+                    "pixels in one batch. End it with a crop or a resize to one size."
                 )
             images[row] = image
         if images is None:  # masked rows alone

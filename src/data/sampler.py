@@ -66,7 +66,9 @@ class TrainBatches(Sampler[list[Key]]):
         """Return the number of batches in a whole epoch, whatever the position."""
         return self.num_batches
 
-    def batch(self, epoch: int, number: int, order: npt.NDArray[np.int64] | None = None) -> list[int]:
+    def batch(
+        self, epoch: int, number: int, order: npt.NDArray[np.int64] | None = None
+    ) -> list[int]:
         """Return the sample indices of one batch of this process."""
         order = epoch_order(self.seed, epoch, self.num_samples) if order is None else order
         start = number * self.step_size

@@ -79,10 +79,27 @@ class Augmentation:
         if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.ndim != 3:
             raise UserError(
                 f"{_WHERE} must turn uint8 pixels into uint8 pixels, and gave "
-                f"{getattr(result, 'dtype', type(result).__name__)}. Remove Normalize and ToTensorV2: "
-                "the network normalises by itself."
+                f"{getattr(result, 'dtype', type(result).__name__)}. Remove Normalize and "
+                "ToTensorV2: the network normalises by itself."
             )
         return result
+
+    def check(self, image_size: int) -> None:
+        """Try the pipeline on one grey picture, before any training.
+
+        Raises:
+            UserError: if it fails, or turns out anything but uint8 pixels.
+        """
+        grey = np.full((image_size, image_size, 3), 128, np.uint8)
+        try:
+            self(grey, 0, 0)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a transform raises is the recipe's mistake here
+            raise UserError(
+                f"{_WHERE} fails on a picture of {image_size} pixels: {_one_line(error)}. Mend the "
+                "transform that it speaks of, or data.image_size."
+            ) from error
 
     def _rekey(self, epoch: int, index: int) -> None:
         """Set both generators in place (a third of the cost of making new ones)."""
@@ -139,7 +156,9 @@ def find_class(spec: Spec) -> type:
     found = getattr(module, name, None)
     if not isinstance(found, type):
         hint = nearest(name, [n for n, v in vars(module).items() if isinstance(v, type)])
-        raise UserError(f"{_WHERE}: {module.__name__} has no class '{name}'; {hint or 'see its docs'}")
+        raise UserError(
+            f"{_WHERE}: {module.__name__} has no class '{name}'; {hint or 'see its docs'}"
+        )
     return found
 
 

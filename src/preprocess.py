@@ -1,0 +1,273 @@
+"""From a file to the pixels a network sees, with numpy and Pillow alone.
+
+Everything that looks at a picture (training, testing, export, prediction, serving) comes through
+here, so that all of them see the same bytes. It imports nothing of ours: the exported model is
+read with this file beside it and without torch.
+
+Shapes: H, W height and width of a picture, S side of the square a network takes.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+Rule = Literal["stretch", "crop"]
+FilePath = str | PathLike[str]
+Pixels = npt.NDArray[np.uint8]
+
+# Named one by one: Pillow would also open PostScript, by starting Ghostscript on the file, and
+# TGA, which has no signature and so is found in any noise.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+MAX_PIXELS = 178_956_970  # the size at which Pillow, too, refuses a file as a decompression bomb
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
+_END_OF_JPEG = b"\xff\xd9"
+# What EXIF orientation k asks for to get an upright picture; 1 is upright already.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
+
+# Pillow talks about metadata that nothing here reads, and about sizes that `decode` checks itself.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
+warnings.filterwarnings("ignore", message="Truncated File Read", module=r"PIL\.")
+warnings.filterwarnings("ignore", message="Metadata Warning", module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class BadImageError(ValueError):
+    """A file that is no picture, or a picture of which not every pixel can be decoded.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, in a few words, the same for files with the same fault.
+    """
+
+    def __init__(self, path: FilePath, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["BadImageError"], tuple[Path, str]]:
+        # The default passes the message alone, and the error of a worker process is then lost.
+        return type(self), (self.path, self.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a file becomes a network's input; stored in every checkpoint and every export.
+
+    Attributes:
+        image_size: S, the side in pixels of the square the network takes.
+        resize: "stretch" ignores the aspect ratio, "crop" keeps it and takes the centre square.
+        interpolation: how pixels are mixed; bilinear, antialiased.
+        classes: the names of the classes, in the order of the network's outputs.
+        mean: subtracted per channel (red, green, blue) on the 0..1 scale, inside the network.
+        std: divided by per channel after that, inside the network.
+    """
+
+    image_size: int
+    resize: Rule
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: Literal["bilinear"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"image_size is {self.image_size}; it must be at least 1 pixel")
+        if self.resize not in get_args(Rule):
+            raise ValueError(f"resize is {self.resize!r}; it must be 'stretch' or 'crop'")
+        if self.interpolation != "bilinear":
+            raise ValueError(f"interpolation is {self.interpolation!r}; it must be 'bilinear'")
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError(f"mean {self.mean} and std {self.std} must hold 3 numbers each")
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}; each of the three must be above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types alone (int, str, lists), as JSON and checkpoints want them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Preprocessing":
+        """Rebuild the record; raises ValueError where a field is missing or unknown."""
+        known = {field.name for field in fields(cls)}
+        if set(record) != known:
+            raise ValueError(
+                f"a preprocessing record has the fields {sorted(known)}, found {sorted(record)}"
+            )
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
+        }
+        return cls(**plain)
+
+
+@contextmanager
+def _bad_image_errors(path: FilePath) -> Iterator[None]:
+    """Turn whatever Pillow throws at a bad file into BadImageError; lack of memory stays."""
+    try:
+        yield
+    except (MemoryError, BadImageError):
+        raise
+    except Exception as error:
+        raise BadImageError(path, _reason(error, path)) from error
+
+
+def _reason(error: Exception, path: FilePath) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too many pixels (at most {MAX_PIXELS:,} are read)"
+    if isinstance(error, UnidentifiedImageError):
+        with open(path, "rb") as file:
+            return "broken header" if file.read(4).startswith(_SIGNATURES) else "not a picture"
+    if "truncated" in str(error).lower():
+        return "truncated: pixels are missing at the end"
+    return f"broken: {error or type(error).__name__}"
+
+
+def decode(path: FilePath) -> Image.Image:
+    """Decode every pixel of a file's first frame, in the mode and position it is stored in.
+
+    `.format` of the result names what the content is, whatever the suffix says.
+
+    Raises:
+        BadImageError: the file is empty, no picture, damaged, or has too many pixels.
+        OSError: the file is not there or can't be opened.
+    """
+    with open(path, "rb") as file:
+        if not file.read(1):
+            raise BadImageError(path, "empty file")
+        file.seek(0)
+        with _bad_image_errors(path):
+            image = Image.open(file, formats=FORMATS)
+            # Again here, because Pillow's own limit is a global that anybody may switch off.
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            try:
+                image.load()
+            except OSError as error:
+                if image.format not in ("JPEG", "MPO") or "truncated" not in str(error):
+                    raise
+                file.seek(0)
+                return _decode_without_end_marker(file.read(), error)
+            return image
+
+
+def _decode_without_end_marker(data: bytes, error: OSError) -> Image.Image:
+    """Decode a JPEG that ends too early, if no more than its end marker is missing.
+
+    libjpeg fills what is missing from the bytes that follow, and Pillow hides its warning. So the
+    file is continued in two ways: where the pixels depend on the continuation, some are missing.
+    """
+    first, second = (
+        Image.open(io.BytesIO(data + padding + _END_OF_JPEG), formats=("JPEG",))
+        for padding in (b"", b"\xaa\x55" * 512)
+    )
+    if first.tobytes() != second.tobytes():
+        raise error
+    return first
+
+
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn a decoded picture as its EXIF orientation says, and convert it to RGB.
+
+    Transparent pixels are laid on white: most pictures with transparency are cut-outs made for
+    white pages, and what their transparent pixels hold is arbitrary. 16-bit grey is scaled down to
+    8 bits, not clipped. 32-bit and float pictures carry no scale: see `_eight_bits`.
+    """
+    orientation = _orientation(image)
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    elif image.has_transparency_data:
+        image = _on_white(image)
+    elif image.mode == "LAB":  # the one mode that `convert` can't turn into RGB
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        image = converted if converted is not None else image
+    image = image.convert("RGB")
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation 1..8; 1 where the EXIF block is absent or itself damaged."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # any parser error of a damaged block; the pixels are fine all the same
+        return 1
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)  # stored premultiplied by alpha
+    rgba = (image.convert(straight) if straight else image).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def _eight_bits(values: npt.NDArray[Any]) -> Pixels:
+    """Scale grey values [H, W] of 16 or 32 bits or float down to 0..255.
+
+    Whole numbers are taken as 16-bit. Floats are taken as 0..1, or as 0..255 where some lie above
+    1. Values outside (negative, above 65,535 or above 255) have no scale of their own: they are
+    stretched from their smallest to their largest. What is not finite becomes black.
+    """
+    whole = values.dtype.kind in "iu"
+    grey = values.astype(np.float64)
+    finite = np.isfinite(grey)
+    if not finite.any():
+        return np.zeros(grey.shape, np.uint8)
+    low, high = float(grey[finite].min()), float(grey[finite].max())
+    steps = (65535.0,) if whole else (1.0, 255.0)
+    top = next((step for step in steps if low >= 0 and high <= step), None)
+    if top is None:
+        grey, top = grey - low, max(high - low, 1e-12)
+    grey = np.where(finite, grey, 0.0)
+    return np.rint(np.clip(grey / top, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def open_rgb(path: FilePath) -> Image.Image:
+    """Read a file as an upright RGB picture with every pixel decoded.
+
+    Of an animation, the first frame. Transparency is composited on white.
+
+    Raises:
+        BadImageError: the file is empty, no picture, damaged, or has too many pixels.
+        OSError: the file is not there or can't be opened.
+    """
+    image = decode(path)
+    with _bad_image_errors(path):
+        return to_upright_rgb(image)
+
+
+def resize(image: Image.Image, image_size: int, rule: Rule) -> Image.Image:
+    """Resize to image_size x image_size, bilinear and antialiased.
+
+    Args:
+        image: a picture of any size, one pixel high or wide included.
+        image_size: S, the side of the result in pixels.
+        rule: "stretch" ignores the aspect ratio; "crop" brings the shorter side to S and takes
+            the centre square, in one step: the box keeps its fractions of a pixel.
+    """
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (0, 0, width, height) if rule == "stretch" else (left, top, left + side, top + side)
+    return image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
+
+
+def load_pixels(path: FilePath, image_size: int, rule: Rule) -> Pixels:
+    """Read a file as uint8 [S, S, 3]; raises what `open_rgb` raises."""
+    return np.array(resize(open_rgb(path), image_size, rule))

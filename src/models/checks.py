@@ -1,0 +1,22 @@
+"""Checks of the arguments that a recipe gives to a network, made before any weight is."""
+
+from src.errors import UserError
+
+MIN_CLASSES = 2
+MAX_CLASSES = 1000
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Refuse a number of classes that the networks are not made for.
+
+    Args:
+        num_classes: number of classes to tell apart, 2 to 1000.
+
+    Raises:
+        UserError: the number lies outside that range.
+    """
+    if not MIN_CLASSES <= num_classes <= MAX_CLASSES:
+        raise UserError(
+            f"num_classes is {num_classes}; the networks take {MIN_CLASSES} to {MAX_CLASSES}. "
+            "It is the number of classes in the data: mend --data.root or --data.classes."
+        )

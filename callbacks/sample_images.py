@@ -29,10 +29,11 @@ class SampleImages(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the sheet after the first step of an epoch."""
+        about: Any = trainer
         due = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
-        if not due or trainer.fast_dev_run or not trainer.is_global_zero:
+        if not due or about.fast_dev_run or not trainer.is_global_zero:
             return
-        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        classes = about.datamodule.classes
         names = [classes[target] for target in batch["target"][: self.max_images].tolist()]
         sheet = contact_sheet(batch["image"][: self.max_images].cpu().numpy(), names)
         folder = Path(trainer.default_root_dir) / "pictures"

@@ -20,7 +20,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: if there is no such file, or it is damaged, or holds anything but plain data.
     """
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}. Give --ckpt_path a .ckpt file, last or best.")
+        raise UserError(
+            f"there is no checkpoint {path}. Give --ckpt_path a .ckpt file, last or best."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -73,7 +75,9 @@ def _listed(lines: list[str]) -> str:
     return "; ".join(lines[:_SHOWN]) + more
 
 
-def transplant(path: Path, checkpoint: dict[str, Any], net: nn.Module, keep_head: bool) -> list[str]:
+def transplant(
+    path: Path, checkpoint: dict[str, Any], net: nn.Module, keep_head: bool
+) -> list[str]:
     """Load another run's weights into `net`; return the names of the tensors left as they were.
 
     Args:

@@ -71,26 +71,31 @@ class Classifier(LightningModule):
         self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.train_counts = MulticlassStatScores(num_classes, average="micro")
-        self.train_loss = MeanMetric()
+        self.train_loss = MeanMetric(nan_strategy="disable")
         self.preprocessing: Preprocessing | None = None
         self.table: Table | None = None  # of the latest evaluation
         self.scores: dict[str, float] = {}  # of the latest validation, float64
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        """Complete the preprocessing record and check it against the network.
+        """Take the preprocessing record of the data."""
+        self.take_preprocessing(self.trainer.datamodule.preprocessing)  # type: ignore[attr-defined]
+
+    def take_preprocessing(self, record: Preprocessing) -> None:
+        """Check the record of the data against the network, and complete it with its constants.
 
         Raises:
             UserError: if the network wants another picture size than the data have.
         """
-        record: Preprocessing = self.trainer.datamodule.preprocessing  # type: ignore[attr-defined]
         wanted = getattr(self.net, "image_size", None)
         if wanted and wanted != record.image_size:
             raise UserError(
-                f"{type(self.net).__name__} takes pictures of {wanted} pixels and data.image_size is "
-                f"{record.image_size}. Set data.image_size and model.net.init_args.image_size alike."
+                f"{type(self.net).__name__} takes pictures of {wanted} pixels and data.image_size "
+                f"is {record.image_size}. Set it and model.net.init_args.image_size alike."
             )
-        constants = {k: tuple(getattr(self.net, k)) for k in ("mean", "std") if hasattr(self.net, k)}
+        constants: dict[str, Any] = {
+            k: tuple(getattr(self.net, k)) for k in ("mean", "std") if hasattr(self.net, k)
+        }
         self.preprocessing = dataclasses.replace(record, **constants)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -163,8 +168,12 @@ class Classifier(LightningModule):
         """Gather the rows of all processes: [P, K * B, ...] -> one table sorted by index."""
         rows = [torch.cat(column) for column in zip(*self._rows, strict=True)]
         self._rows.clear()
-        index, target, logits = (self.all_gather(column).flatten(0, -column.dim()) for column in rows)
-        self.table = Table.from_rows(*(x.cpu().numpy() for x in (index, target, logits)))
+        everyone: list[Any] = [self.all_gather(column) for column in rows]
+        joined = [
+            many.flatten(0, many.dim() - one.dim()).cpu().numpy()
+            for many, one in zip(everyone, rows, strict=True)
+        ]
+        self.table = Table.from_rows(*joined)
         return self.table
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

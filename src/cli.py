@@ -79,7 +79,7 @@ class WaggleCLI(LightningCLI):
         """Return the commands, with the arguments of the Trainer's methods that are not options."""
         loaders = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
         ours = {"ckpt_path", "weights_only", "verbose", "return_predictions"}
-        return {name: loaders | ours for name in COMMANDS}
+        return dict.fromkeys(COMMANDS, loaders | ours)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the seed."""
@@ -138,7 +138,9 @@ class WaggleCLI(LightningCLI):
         options, command = self.options, self.config.subcommand
         hardware.check(options.trainer)
         self.plan: Plan = plan_command(command, options)
-        self.samples = None if command == "fit" else own_data(command, self.plan, options, self.args)
+        self.samples = (
+            None if command == "fit" else own_data(command, self.plan, options, self.args)
+        )
         if not options.data.classes:
             source = options.data.source
             made = instantiate_class((), source.as_dict()) if source else None
@@ -169,10 +171,12 @@ class WaggleCLI(LightningCLI):
         """Train: a new run, or on with the one that lies in the folder."""
         options, plan = self.options, self.plan
         self.datamodule.prepare("fit")
+        self.model.take_preprocessing(self.datamodule.preprocessing)
         print(fitting.describe_data(self.datamodule), flush=True)
         classes = list(options.data.classes)
         print(fitting.describe_net(self.model), flush=True)
-        self.trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
+        trainer: Any = self.trainer
+        trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
         if plan.folder is not None:
             self._begin(plan.folder)
         try:
@@ -210,7 +214,7 @@ class WaggleCLI(LightningCLI):
 
     def _score(self, command: str, parts: dict[str, Any]) -> None:
         self._evaluate(command, {**parts, "verbose": False})
-        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+        if self.options.trainer.fast_dev_run or not self.trainer.is_global_zero:
             return
         folder, path = self.plan.folder, self.plan.checkpoint
         assert folder is not None and path is not None
@@ -229,7 +233,7 @@ class WaggleCLI(LightningCLI):
             UserError: at the end, if files could not be decoded and data.on_bad_image is `error`.
         """
         self._evaluate("predict", {**parts, "return_predictions": False})
-        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+        if self.options.trainer.fast_dev_run or not self.trainer.is_global_zero:
             return
         folder, data = self.plan.folder, self.datamodule
         assert folder is not None
@@ -244,8 +248,8 @@ class WaggleCLI(LightningCLI):
         print(folder.predictions)
         if data.errors and data.on_bad_image == "error":
             raise UserError(
-                f"{len(data.errors)} of {len(data.listed)} files can't be decoded; the column error "
-                "says why. --data.on_bad_image skip takes this as no mistake."
+                f"{len(data.errors)} of {len(data.listed)} files can't be decoded; the column "
+                "error says why. --data.on_bad_image skip takes this as no mistake."
             )
 
     def _evaluate(self, command: str, parts: dict[str, Any]) -> None:

@@ -34,7 +34,9 @@ def read_config(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{line}: this is no YAML: {error.problem}. Mend that line.") from error
+        raise UserError(
+            f"{path}{line}: this is no YAML: {error.problem}. Mend that line."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: this is no YAML text file: {error}.") from error
     if content is not None and not isinstance(content, dict):
@@ -143,4 +145,6 @@ def explain(message: str, allowed: Iterable[str]) -> str:
             resolve(f"{attribute[1]}.{attribute[2]}", where)
     except UserError as error:
         return str(error)
-    return " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
+    text = " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    return _KEY.sub(f"{where}:", text).replace(":: ", ": ")

@@ -37,15 +37,15 @@ def end_with_message() -> Iterator[Outcome]:
         if message is None:
             traceback.print_exc()
             message = (
-                f"{type(error).__name__}: {error}\nThis is a fault in Waggle or in a class named in "
-                "the config; the lines above say where."
+                f"{type(error).__name__}: {error}\nThis is a fault in Waggle or in a class named "
+                "in the config; the lines above say where."
             )
         print(f"error: {message}", file=sys.stderr)
 
 
 def explain(error: Exception) -> tuple[int, str | None]:
     """Return exit code and message of an error; no message for one that nobody foresaw."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     text = str(error)
     if isinstance(error, UserError):
@@ -74,8 +74,8 @@ def _os_error(error: OSError) -> tuple[int, str | None]:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in _FULL:
         return 1, (
-            f"the disk is full{where}: {error.strerror}. What was written before is whole; free some "
-            "space and go on with --ckpt_path last."
+            f"the disk is full{where}: {error.strerror}. What was written before is whole; free "
+            "some space and go on with --ckpt_path last."
         )
     if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)):
         return 2, f"{error.strerror}{where}. Give a path that can be used."

@@ -28,7 +28,9 @@ def wandb_id(plan: Plan) -> str:
     return stored or secrets.token_hex(4)
 
 
-def starting_weights(plan: Plan, options: Any, model: Classifier, classes: list[str]) -> list[Callback]:
+def starting_weights(
+    plan: Plan, options: Any, model: Classifier, classes: list[str]
+) -> list[Callback]:
     """Check the checkpoint to go on from, or take over another run's weights.
 
     Returns:
@@ -39,7 +41,9 @@ def starting_weights(plan: Plan, options: Any, model: Classifier, classes: list[
     """
     if plan.checkpoint is not None:
         if options.init_from and not plan.resumes:
-            raise UserError("--init_from starts a new run and --ckpt_path goes on with one: give one.")
+            raise UserError(
+                "--init_from starts a new run and --ckpt_path goes on with one: give one."
+            )
         content = checkpoint.read_checkpoint(plan.checkpoint)
         checkpoint.check_fits(plan.checkpoint, content, model)
         return []
@@ -58,7 +62,9 @@ def starting_weights(plan: Plan, options: Any, model: Classifier, classes: list[
     return [OptimizerStart(content)] if options.init_optimizer else []
 
 
-def begin_run(plan: Plan, data: DataModule, config: Mapping[str, Any], record: dict[str, Any]) -> None:
+def begin_run(
+    plan: Plan, data: DataModule, config: Mapping[str, Any], record: dict[str, Any]
+) -> None:
     """Write the files of a new run before its first step, or check those of one that goes on.
 
     Raises:
@@ -88,8 +94,8 @@ def _go_on(folder: RunFolder, fingerprint: str, config: Mapping[str, Any]) -> No
     if began_with not in (None, fingerprint):
         raise UserError(
             f"the data of {folder.path} have changed since the run began (fingerprint "
-            f"{began_with[:12]}, now {fingerprint[:12]}). Bring the old data back, or start a new run "
-            "with --init_from."
+            f"{began_with[:12]}, now {fingerprint[:12]}). Bring the old data back, or start a new "
+            "run with --init_from."
         )
     text = yaml.safe_dump(dict(config), sort_keys=False)
     if text != folder.config.read_text("utf-8"):
@@ -133,7 +139,9 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
     }
     write_json(folder.summary, _without_nan(summary))
     if kept and kept.best and kept.monitor in kept.best:
-        print(f"best {kept.monitor} {kept.best[kept.monitor]:.4f} in epoch {kept.best['epoch'] + 1}")
+        print(
+            f"best {kept.monitor} {kept.best[kept.monitor]:.4f} in epoch {kept.best['epoch'] + 1}"
+        )
     elif not kept or not kept.best:
         print("no validation was run: there is no best.ckpt", file=sys.stderr)
 

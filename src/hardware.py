@@ -32,7 +32,7 @@ def check(trainer: Any) -> None:
     if trainer.use_distributed_sampler:
         raise UserError(
             "--trainer.use_distributed_sampler true: the order and the shards are computed from "
-            "(seed, epoch) here, and Lightning's sampler would break resume and scores. Leave it out."
+            "(seed, epoch) here, and Lightning's sampler would break resume and scores. Drop it."
         )
     _check_precision(str(trainer.precision), on_gpu)
 
@@ -51,13 +51,14 @@ def _check_precision(precision: str, on_gpu: bool) -> None:
     full = names.get(precision, precision)
     if full == "None":
         return
-    if not on_gpu and torch.cuda.device_count() == 0 and full not in _CPU_PRECISIONS:
-        if not torch.backends.mps.is_available():
-            raise UserError(
-                f"--trainer.precision {precision}: a CPU can't do that. Allowed here: "
-                f"{', '.join(_CPU_PRECISIONS)}."
-            )
+    on_cpu = not on_gpu and not torch.backends.mps.is_available()
+    if on_cpu and full not in _CPU_PRECISIONS:
+        raise UserError(
+            f"--trainer.precision {precision}: a CPU can't do that. Allowed here: "
+            f"{', '.join(_CPU_PRECISIONS)}."
+        )
     if on_gpu and full.startswith("bf16") and not torch.cuda.is_bf16_supported():
         raise UserError(
-            f"--trainer.precision {precision}: this GPU has no bfloat16. Allowed: 32-true, 16-mixed."
+            f"--trainer.precision {precision}: this GPU has no bfloat16. "
+            "Allowed: 32-true, 16-mixed."
         )

@@ -50,7 +50,7 @@ class RunFolder:
             inside = sorted(p.name for p in self.path.iterdir())[:6]
             raise UserError(
                 f"--run_dir {self.path} is no run folder: it has no config.yaml (found: "
-                f"{', '.join(inside) or 'nothing'}). Give the folder that fit printed on its last line."
+                f"{', '.join(inside) or 'nothing'}). Give the folder that fit printed last."
             )
         return self
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Plan:
 
 def option_values(args: Sequence[str], *names: str) -> list[str]:
     """Return the values that `--name value` or `--name=value` give, in order."""
-    values = [value for word, value in zip(args, args[1:], strict=False) if word in names]
+    values = [value for word, value in pairwise(args) if word in names]
     for word in args:
         name, equals, value = word.partition("=")
         if equals and name in names:
@@ -66,7 +67,7 @@ def with_stored_config(args: list[str], scratch: Path) -> list[str]:
             return args
         folder = RunFolder(named[-1])
         if checkpoints[-1] == "auto" and not folder.holds_run:
-            raise UserError(f"--run_dir {folder.path} holds no run yet: give --config to start one.")
+            return args
         stored = read_config(folder.require().config)
     else:
         folder = _run_to_use(command, named, checkpoints)
@@ -91,7 +92,9 @@ def _run_to_use(command: str, named: list[str], checkpoints: list[str]) -> RunFo
 
 def _for_scoring(stored: dict[str, Any]) -> dict[str, Any]:
     """Keep what scores depend on; devices, loggers and callbacks were the training's."""
-    kept = {key: stored[key] for key in ("seed_everything", "model", "data") if key in stored}
+    kept: dict[str, Any] = {
+        key: stored[key] for key in ("seed_everything", "model", "data") if key in stored
+    }
     precision = (stored.get("trainer") or {}).get("precision")
     return {**kept, "trainer": {"logger": False, "devices": 1, "precision": precision}}
 
@@ -127,7 +130,10 @@ def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
     if name == "auto":
         there = folder.last.is_file()
         return Plan(folder, folder.last if there else None, resumes=there)
-    if rank_zero_only.rank in (0, None):  # the others may come after the first has made it
+    if getattr(rank_zero_only, "rank", 0) in (
+        0,
+        None,
+    ):  # the others may come after the first has made it
         folder.require_free()
     return Plan(folder, folder.checkpoint(name) if name else None)
 

@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from src.errors import UserError, nearest
 
+MONITORS = ("val/accuracy", "val/loss", "val/f1", "val/auroc", "train/accuracy", "train/loss")
+
 
 class Checkpoints(Checkpoint):
     """Writes the checkpoints of a run.
@@ -21,11 +23,19 @@ class Checkpoints(Checkpoint):
         monitor: Score that makes a checkpoint the best; ties go to the lower val/loss, then to the
             earlier one.
         mode: Whether the monitored score should be high or low.
+
+    Raises:
+        UserError: if there is no such score.
     """
 
     def __init__(
         self, folder: Path, monitor: str = "val/accuracy", mode: Literal["max", "min"] = "max"
     ) -> None:
+        if monitor not in MONITORS:
+            raise UserError(
+                f"--monitor {monitor} is none of the scores; {nearest(monitor, MONITORS)} "
+                f"Allowed: {', '.join(MONITORS)}."
+            )
         self.folder, self.monitor, self.mode = folder, monitor, mode
         self.best: dict[str, Any] = {}  # the scores of best.ckpt, with epoch and step
         self._saved_step = -1
@@ -38,7 +48,8 @@ class Checkpoints(Checkpoint):
         """Write best.ckpt if these scores are the best so far."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        scores = dict(pl_module.scores)
+        module: Any = pl_module
+        scores = dict(module.scores)
         rank = self._rank(scores)
         if not self.best or rank > self._rank(self.best):
             self.best = scores | {"epoch": trainer.current_epoch, "step": trainer.global_step}
@@ -59,11 +70,6 @@ class Checkpoints(Checkpoint):
 
     def _rank(self, scores: dict[str, Any]) -> tuple[float, float]:
         """Return a pair that is greater for better scores; a score that is no number ranks last."""
-        if self.monitor not in scores:
-            raise UserError(
-                f"--monitor {self.monitor} is not among the scores; {nearest(self.monitor, scores)} "
-                f"Allowed: {', '.join(scores)}."
-            )
         value = scores[self.monitor] * (1 if self.mode == "max" else -1)
         loss = scores.get("val/loss", math.inf)
         return (-math.inf if math.isnan(value) else value, -math.inf if math.isnan(loss) else -loss)

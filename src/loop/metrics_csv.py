@@ -17,7 +17,8 @@ COLUMNS = (
 class MetricsCsv(Callback):
     """Appends a row after every validation; on a resume, drops rows that the checkpoint lacks.
 
-    `lr` is the rate of the latest step, of the first parameter group; `seconds` is the wall time of training so far, over all sittings of the run;
+    `lr` is the rate of the latest step, of the first parameter group; `seconds` is the wall time of
+    training so far, over all sittings of the run;
     `images_per_second` counts training pictures since the row before, validation left out.
 
     Args:
@@ -70,7 +71,8 @@ class MetricsCsv(Callback):
             "images_per_second": round(self._images / max(self._train_seconds, 1e-9), 1),
         }
         if trainer.is_global_zero:
-            row = {**pl_module.scores, **own}
+            module: Any = pl_module
+            row = {**module.scores, **own}
             self._write("a", [[row.get(name, "") for name in COLUMNS]])
         self._images, self._paused_at = 0, time.perf_counter()
 

@@ -14,9 +14,15 @@ _SHOWN = 8
 class NonFiniteGuard(Callback):
     """Looks at every loss before it is put to use.
 
-    On the CPU every step is looked at; on another device only every `log_every_n_steps`-th, since a
-    look waits for the device. The message then names the step at which it was seen.
+    On the CPU every step is looked at; on another device only every n-th, since a look waits for
+    the device. The message then names the step at which it was seen.
+
+    Args:
+        every_n_steps: n, from 1.
     """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
@@ -29,17 +35,17 @@ class NonFiniteGuard(Callback):
     ) -> None:
         """Raise RunFailureError for a loss that is infinite or no number."""
         on_cpu = self._loss.device.type == "cpu"
-        if not on_cpu and (batch_idx + 1) % max(1, trainer.log_every_n_steps):
+        if not on_cpu and (batch_idx + 1) % self.every_n_steps:
             return
         value = float(self._loss) * trainer.accumulate_grad_batches
         if math.isfinite(value):
             return
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         raise RunFailureError(
-            f"the loss is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}, batch "
-            f"{batch_idx}), learning rate {lr:g}. The batch held: {_files(trainer, batch)}. "
-            "Lower the learning rate or clip with --trainer.gradient_clip_val 1; the last checkpoint "
-            "was written before this."
+            f"the loss is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
+            f"batch {batch_idx}), learning rate {lr:g}. The batch held: {_files(trainer, batch)}. "
+            "Lower the learning rate or clip with --trainer.gradient_clip_val 1; the last "
+            "checkpoint was written before this."
         )
 
 

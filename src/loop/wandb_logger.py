@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import loggers
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 
 class WandbLogger(loggers.WandbLogger):
@@ -41,7 +41,13 @@ class WandbLogger(loggers.WandbLogger):
         init_timeout_seconds: float = 20.0,
     ) -> None:
         super().__init__(
-            name=name, save_dir=save_dir, id=id, project=project, entity=entity, group=group, tags=tags
+            name=name,
+            save_dir=save_dir,
+            id=id,
+            project=project,
+            entity=entity,
+            group=group,
+            tags=tags,
         )
         self._wandb_init.pop("anonymous", None)  # has no effect and warns
         self._timeout = init_timeout_seconds

@@ -1,0 +1,296 @@
+"""Every mistake ends in one message and an exit code, and leaves nothing half made."""
+
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import TINY, Cli, make_pictures, tree
+from tests.helpers import ROOT
+
+Build = Callable[[Path], list[str]]
+
+
+def fit(*words: str) -> Build:
+    """A fit on good data with some more words."""
+
+    def build(folder: Path) -> list[str]:
+        make_pictures(folder / "data", {"train": 4, "test": 2})
+        return ["fit", "--data.root=data", *TINY, *words]
+
+    return build
+
+
+def data(change: Callable[[Path], object], *words: str) -> Build:
+    """A fit on data that `change` has spoiled."""
+
+    def build(folder: Path) -> list[str]:
+        root = make_pictures(folder / "data", {"train": 4, "test": 2})
+        change(root)
+        return ["fit", "--data.root=data", *TINY, *words]
+
+    return build
+
+
+def table(text: bytes) -> Build:
+    """A fit on a CSV."""
+
+    def build(folder: Path) -> list[str]:
+        make_pictures(folder, {"data": 2})
+        (folder / "data.csv").write_bytes(text)
+        return ["fit", "--data.root=data.csv", *TINY]
+
+    return build
+
+
+def config(text: str) -> Build:
+    """A fit with a config file of this text."""
+
+    def build(folder: Path) -> list[str]:
+        make_pictures(folder / "data", {"train": 4})
+        (folder / "my.yaml").write_text(text)
+        return ["fit", "--config=my.yaml", "--data.root=data", "--trainer.logger=false"]
+
+    return build
+
+
+def empty_class(root: Path) -> None:
+    shutil.rmtree(root / "train" / "ant")
+    (root / "train" / "ant").mkdir()
+
+
+def one_class(root: Path) -> None:
+    shutil.rmtree(root / "train" / "ant")
+    shutil.rmtree(root / "test" / "ant")
+
+
+def damage(root: Path) -> None:
+    (root / "train/ant/0.png").write_bytes(b"")
+    (root / "train/ant/1.png").write_bytes(b"no picture at all")
+    whole = (root / "train/bug/0.png").read_bytes()
+    (root / "train/bug/0.png").write_bytes(whole[:-900])
+
+
+def loop(root: Path) -> None:
+    (root / "train/ant/again").symlink_to(root / "train", target_is_directory=True)
+
+
+CASES: dict[str, tuple[Build, str]] = {
+    "no data": (lambda _: ["fit", *TINY], r"there are no data: give --data\.root"),
+    "no such folder": (fit("--data.root=dtaa"), r"dtaa"),
+    "an empty class": (data(empty_class), r"ant"),
+    "one class only": (data(one_class), r"(?i)(one|single) class|at least (2|two)"),
+    "a class in test that train lacks": (
+        data(lambda root: (root / "test/bug").rename(root / "test/wasp")),
+        r"test.*wasp",
+    ),
+    "damaged files": (data(damage), r"(?s)3 .*data\.on_bad_image skip"),
+    "a loop of links": (data(loop), r"circle"),
+    "a CSV without the columns": (
+        table(b"file,class\na.png,b\n"),
+        r"no column 'path'.*'file', 'class'",
+    ),
+    "a CSV of noise": (table(bytes(range(256)) * 9), r"data\.csv"),
+    "a CSV with no files behind it": (table(b"path,label\nx.png,a\ny.png,b\n"), r"(?s)2 .*x\.png"),
+    "a mistyped option": (
+        fit("--data.batchsize=3"),
+        r"no option 'data\.batchsize'.*data\.batch_size",
+    ),
+    "an abbreviated option": (fit("--trainer.max_e=3"), r"no option 'trainer\.max_e'"),
+    "a mistyped network": (fit("--model.net=src.models.SmalResNet"), r"did you mean 'SmallResNet'"),
+    "a mistyped argument": (
+        fit("--model.net=src.models.SmallResNet", "--model.net.droput=0.1"),
+        r"no argument 'droput'; did you mean 'dropout'",
+    ),
+    "a wrong type": (fit("--data.batch_size=many"), r"--data\.batch_size.*int.*many"),
+    "a mistyped key in YAML": (
+        config("trainer: {max_epoch: 3}\n"),
+        r"no option 'trainer\.max_epoch'; did you mean 'trainer\.max_epochs'",
+    ),
+    "a mistyped class in YAML": (
+        config("trainer:\n  callbacks:\n  - class_path: callbacks.Thruput\n"),
+        r"my\.yaml: trainer\.callbacks\[0\]: callbacks has no class 'Thruput'; did you mean 'Thro",
+    ),
+    "a mistyped argument in YAML": (
+        config("model: {net: {class_path: src.models.SeedCNN, init_args: {image_sise: 9}}}\n"),
+        r"SeedCNN has no argument 'image_sise'; did you mean 'image_size'",
+    ),
+    "a mistyped module in YAML": (
+        config("model: {net: {class_path: scr.models.SeedCNN}}\n"),
+        r"no module 'scr'.*did you mean 'src'",
+    ),
+    "a mistyped augmentation": (
+        config("data: {augment: [{class_path: albumentations.HorizontalFlop}]}\n"),
+        r"did you mean 'HorizontalFlip'",
+    ),
+    "a mistyped augmentation argument": (
+        config("data: {augment: [{class_path: albumentations.Affine, init_args: {rotat: 3}}]}\n"),
+        r"Affine has no argument 'rotat'; did you mean 'rotate'",
+    ),
+    "an augmentation that normalises": (
+        fit("--data.augment=[{class_path: albumentations.Normalize}]"),
+        r"Remove Normalize",
+    ),
+    "broken YAML": (config("data:\n  root: [1,\nmodel: x: y\n"), r"my\.yaml, line 3"),
+    "a config that is a list": (config("- 1\n- 2\n"), r"holds a list"),
+    "no such config": (fit("--config=nope.yaml"), r"nope\.yaml: there is no such file"),
+    "a batch of zero": (
+        fit("--data.batch_size=0"),
+        r"--data\.batch_size is 0; allowed is 1 or more",
+    ),
+    "a negative fraction": (fit("--data.val_fraction=-0.1"), r"val_fraction.*-0\.1"),
+    "a fraction beside a val folder": (
+        data(lambda root: shutil.copytree(root / "test", root / "val"), "--data.val_fraction=0.2"),
+        r"val_fraction",
+    ),
+    "a negative seed": (fit("--seed_everything=-1"), r"--seed_everything is -1"),
+    "a smoothing above one": (fit("--model.label_smoothing=1.5"), r"label_smoothing is 1\.5"),
+    "a picture size that does not fit": (
+        fit("--model.net=src.models.SeedCNN", "--model.net.image_size=40"),
+        r"(?s)40 pixels and data\.image_size is 32",
+    ),
+    "a monitor that is no score": (fit("--monitor=val/acuracy"), r"did you mean 'val/accuracy'"),
+    "a GPU where there is none": (
+        fit("--trainer.accelerator=gpu"),
+        r"no GPU that torch can use.*cpu",
+    ),
+    "a precision the CPU lacks": (
+        fit("--trainer.precision=16-mixed"),
+        r"--trainer\.precision 16-mixed: a CPU can't.*bf16-mixed",
+    ),
+    "last where there is none": (
+        fit("--ckpt_path=last", "--run_dir=none"),
+        r"none.*no such folder",
+    ),
+    "an address as checkpoint": (fit("--ckpt_path=http://127.0.0.1/x.ckpt"), r"is an address"),
+    "no such checkpoint": (fit("--ckpt_path=x.ckpt"), r"there is no x\.ckpt"),
+    "optimizer state from nowhere": (fit("--init_optimizer=true"), r"needs --init_from"),
+    "test without a run": (lambda _: ["test"], r"needs a run: give --run_dir"),
+    "test of no run": (lambda _: ["test", "--run_dir=."], r"is no run folder"),
+    "an unknown command": (lambda _: ["tran"], r"tran.*fit"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mistakes_of_the_user(name: str, cli: Cli, tmp_path: Path) -> None:
+    build, match = CASES[name]
+    words = build(tmp_path)
+    before = tree(tmp_path)
+    ended = cli(*words)
+    assert ended.code == 2, ended.err
+    assert re.search(match, ended.err), ended.err
+    assert "Traceback" not in ended.err
+    assert not [p for p in tree(tmp_path) - before if p.startswith("runs")], "a half-made run"
+
+
+def test_a_folder_that_holds_a_run(cli: Cli, trained: Path, pictures: Path) -> None:
+    before = {name: (trained / name).stat().st_mtime_ns for name in tree(trained)}
+    ended = cli("fit", "--data.root", pictures, "--run_dir", trained, *TINY)
+    assert ended.code == 2
+    assert re.search(r"already holds a run.*--ckpt_path last", ended.err)
+    assert {name: (trained / name).stat().st_mtime_ns for name in tree(trained)} == before
+
+
+def test_a_checkpoint_of_another_network(cli: Cli, trained: Path) -> None:
+    ended = cli("test", "--run_dir", trained, "--model.net.widths=[4,16]")
+    assert ended.code == 2
+    assert re.search(r"of another network: net\..* is \[8.*expected \[16", ended.err), ended.err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda path: path.write_bytes(b""), r"\(0 bytes\) can't be used: it is not a whole zip"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-500]), r"not a whole zip"),
+        (lambda path: flip(path), r"checksum of .* does not match"),
+        (lambda path: torch.save({"weights": 1}, path), r"has no state_dict"),
+        (lambda path: torch.save({"state_dict": Path("x")}, path), r"more than plain tensors"),
+    ],
+    ids=["empty", "truncated", "flipped", "no checkpoint", "objects"],
+)
+def test_damaged_checkpoints(
+    spoil: Callable[[Path], object], match: str, cli: Cli, trained: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    spoil(run / "checkpoints" / "best.ckpt")
+    ended = cli("test", "--run_dir", run)
+    assert ended.code == 2
+    assert re.search(match, ended.err), ended.err
+    assert not (run / "test.json").exists()
+
+
+def flip(path: Path) -> None:
+    """Flip one bit in the middle of a file, where the tensors lie."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_skip_leaves_damaged_files_out_and_records_them(cli: Cli, tmp_path: Path) -> None:
+    root = make_pictures(tmp_path / "data", {"train": 8})
+    damage(root)
+    words = ("fit", "--data.root", root, "--run_dir=run", *TINY, "--trainer.max_epochs=1")
+    ended = cli(*words, "--data.on_bad_image=skip")
+    assert ended.code == 0, ended.err
+    assert "3 damaged left out" in ended.out
+    samples = Path("run/samples.csv").read_text().splitlines()
+    assert sum(line.endswith(",skipped,") for line in samples) == 3
+    assert len(samples) == 1 + 16
+
+
+def test_changed_data_stop_a_resume(cli: Cli, tmp_path: Path) -> None:
+    root = make_pictures(tmp_path / "data", {"train": 5})
+    words = ("fit", "--data.root", root, "--run_dir=run", *TINY)
+    assert cli(*words, "--trainer.max_epochs=1").code == 0
+    (root / "train/ant/4.png").unlink()
+    ended = cli(*words, "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert ended.code == 2
+    assert "have changed since the run began" in ended.err
+
+
+def test_a_loss_that_is_no_number_stops_the_run(cli: Cli, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data", {"train": 6})
+    ended = cli(
+        "fit", "--data.root=data", "--run_dir=run", *TINY, "--trainer.max_epochs=9",
+        "--model.optimizer.lr=1e30",
+    )  # fmt: skip
+    assert ended.code == 1
+    assert re.search(
+        r"the loss is (nan|inf) at step \d+ \(epoch \d+, batch \d+\), learning", ended.err
+    )
+    assert re.search(r"train/(ant|bug)/\d\.png", ended.err)
+    assert not Path("run/summary.json").exists()
+
+
+def test_stop_on_nonfinite_can_be_switched_off(cli: Cli, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data", {"train": 6})
+    ended = cli(
+        "fit", "--data.root=data", "--run_dir=run", *TINY, "--trainer.max_epochs=2",
+        "--model.optimizer.lr=1e30", "--stop_on_nonfinite=false",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not on this system: resource limits")
+def test_a_full_disk(pictures: Path, tmp_path: Path) -> None:
+    """A limit on the size of files acts as a disk that is full in the middle of a checkpoint."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    words = ["fit", f"--data.root={pictures}", f"--run_dir={tmp_path / 'run'}", *TINY]
+    words += ["--model.net.widths=[16,32]"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "src.train", *words],
+        cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended.stderr
+    assert re.search(r"error: .*disk", ended.stderr)
+    assert "Traceback" not in ended.stderr
+    assert not [name for name in tree(tmp_path / "run") if name.endswith((".tmp", ".ckpt"))]

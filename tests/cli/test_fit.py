@@ -1,0 +1,254 @@
+"""fit on the real program: what it leaves, how it goes on, what it never depends on."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.cli.conftest import TINY, Cli, tree
+
+COLUMNS = (
+    "epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/f1,val/auroc,lr,seconds,"
+    "images_per_second"
+)
+AUGMENT = (
+    "--data.augment=[{class_path: albumentations.HorizontalFlip},"
+    "{class_path: albumentations.Affine, init_args: {rotate: [-30, 30]}}]"
+)
+RECIPE = [
+    *TINY,
+    AUGMENT,
+    "--model.net.dropout=0.3",
+    "--model.optimizer.momentum=0.9",
+    "--model.scheduler=torch.optim.lr_scheduler.StepLR",
+    "--model.scheduler.step_size=1",
+    "--model.scheduler.gamma=0.5",
+]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """Return metrics.csv without what a clock says."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    for row in found:
+        del row["seconds"], row["images_per_second"]
+    return found
+
+
+def last(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = last(one), last(other)
+    assert a["global_step"] == b["global_step"]
+    for name, tensor in a["state_dict"].items():
+        assert torch.equal(tensor, b["state_dict"][name]), name
+    for number, state in a["optimizer_states"][0]["state"].items():
+        other_state = b["optimizer_states"][0]["state"][number]
+        assert torch.equal(state["momentum_buffer"], other_state["momentum_buffer"])
+    assert rows(one) == rows(other)
+
+
+class TestRunFolder:
+    def test_holds_what_the_design_lists(self, trained: Path) -> None:
+        assert tree(trained) >= {
+            "config.yaml", "samples.csv", "metrics.csv", "run.json", "summary.json",
+            "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        }  # fmt: skip
+        assert not [name for name in tree(trained) if "tmp" in name]
+
+    def test_no_file_holds_its_own_path(self, trained: Path) -> None:
+        for name in tree(trained):
+            assert str(trained).encode() not in (trained / name).read_bytes(), name
+
+    def test_metrics_has_a_row_per_validation(self, trained: Path) -> None:
+        lines = (trained / "metrics.csv").read_text().splitlines()
+        assert lines[0] == COLUMNS
+        assert len(lines) == 3
+        # 40 training pictures less 6 for validation are 34: 4 batches of 8 and a rest of 2
+        assert [row["step"] for row in rows(trained)] == ["5", "10"]
+        assert all(value for row in rows(trained) for value in row.values())
+
+    def test_summary(self, trained: Path) -> None:
+        summary = json.loads((trained / "summary.json").read_text())
+        record = json.loads((trained / "run.json").read_text())
+        assert summary["final"]["step"] == 10
+        assert summary["best"]["val/accuracy"] == max(
+            float(r["val/accuracy"]) for r in rows(trained)
+        )
+        assert summary["parameters"] == summary["trainable_parameters"] > 0
+        assert summary["data_fingerprint"] == record["data"]["fingerprint"]
+        assert summary["versions"]["torch"] == torch.__version__
+        assert summary["wall_seconds"] > 0
+        assert summary["peak_memory"]["process_gib"] > 0
+
+    def test_config_is_resolved_and_names_the_classes(self, trained: Path) -> None:
+        config = yaml.safe_load((trained / "config.yaml").read_text())
+        assert config["data"]["classes"] == ["ant", "bug"]
+        assert config["data"]["batch_size"] == 8
+        assert not {"run_dir", "ckpt_path", "init_from", "config"} & set(config)
+
+    def test_samples_cover_every_picture_once(self, trained: Path) -> None:
+        with (trained / "samples.csv").open(newline="") as file:
+            samples = list(csv.DictReader(file))
+        splits = [row["split"] for row in samples]
+        assert len({row["path"] for row in samples}) == len(samples) == 54
+        assert [splits.count(name) for name in ("train", "val", "test")] == [34, 6, 14]
+
+    def test_checkpoint_is_plain(self, trained: Path) -> None:
+        content = last(trained)
+        assert {"state_dict", "optimizer_states", "global_step", "preprocessing"} <= set(content)
+        assert content["preprocessing"]["classes"] == ["ant", "bug"]
+
+    def test_folder_is_printed_last(self, cli: Cli, pictures: Path) -> None:
+        ended = cli("fit", "--data.root", pictures, *TINY, "--trainer.max_epochs=1")
+        assert ended.code == 0
+        assert Path(ended.last_line).parent == Path("runs/run")
+        assert (Path(ended.last_line) / "summary.json").exists()
+
+
+class TestExactness:
+    def test_workers_do_not_change_a_byte(self, cli: Cli, pictures: Path) -> None:
+        for workers in (0, 2):
+            words = ("fit", "--data.root", pictures, "--run_dir", f"w{workers}", *RECIPE)
+            ended = cli(*words, "--trainer.max_epochs=2", f"--data.num_workers={workers}")
+            assert ended.code == 0
+        assert_same_run(Path("w0"), Path("w2"))
+
+    def test_a_resumed_run_is_the_whole_run(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, *RECIPE)
+        assert cli(*words, "--run_dir", "whole", "--trainer.max_epochs=4").code == 0
+        assert cli(*words, "--run_dir", "parts", "--trainer.max_epochs=2").code == 0
+        before = Path("parts/config.yaml").read_bytes()
+        resumed = cli("fit", "--run_dir", "parts", "--ckpt_path=last", "--trainer.max_epochs=4")
+        assert resumed.code == 0
+        assert_same_run(Path("whole"), Path("parts"))
+        assert Path("parts/config.yaml").read_bytes() == before
+        assert (
+            yaml.safe_load(Path("parts/config.resume-1.yaml").read_text())["trainer"]["max_epochs"]
+            == 4
+        )
+
+    def test_another_seed_is_another_run(self, cli: Cli, pictures: Path, trained: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir", "other", *TINY)
+        assert cli(*words, "--trainer.max_epochs=2", "--seed_everything=1").code == 0
+        assert rows(Path("other")) != rows(trained)
+        assert Path("other/samples.csv").read_bytes() == (trained / "samples.csv").read_bytes()
+
+
+class TestGoingOn:
+    def test_auto_starts_and_then_goes_on(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir", "run", "--ckpt_path=auto", *TINY)
+        assert cli(*words, "--trainer.max_epochs=1").code == 0
+        assert cli(*words, "--trainer.max_epochs=2").code == 0
+        assert [row["epoch"] for row in rows(Path("run"))] == ["0", "1"]
+
+    def test_wandb_id_stays(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir", "run", *TINY)
+        words = (*words, "--trainer.logger=src.loop.wandb_logger.WandbLogger")
+        assert cli(*words, "--trainer.max_epochs=1").code == 0
+        assert cli(*words, "--trainer.max_epochs=2", "--ckpt_path=last").code == 0
+        found = list(Path("run/wandb").glob("offline-run-*"))
+        identifier = json.loads(Path("run/run.json").read_text())["wandb_id"]
+        assert len(found) == 2
+        assert all(folder.name.endswith(identifier) for folder in found)
+
+    def test_best_is_the_highest_accuracy(self, trained: Path) -> None:
+        best = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+        ranked = [
+            (float(r["val/accuracy"]), -float(r["val/loss"]), -int(r["step"]))
+            for r in rows(trained)
+        ]
+        assert best["global_step"] == -max(ranked)[2]
+
+
+class TestInitFrom:
+    def test_weights_are_taken(self, cli: Cli, pictures: Path, trained: Path) -> None:
+        ended = cli(
+            "fit", "--data.root", pictures, "--run_dir=second", *TINY, "--model.optimizer.lr=0.0",
+            "--trainer.max_epochs=1", f"--init_from={trained / 'checkpoints' / 'last.ckpt'}",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        old, new = last(trained)["state_dict"], last(Path("second"))["state_dict"]
+        for name in ("net.head.weight", "net.head.bias"):
+            assert torch.equal(old[name], new[name])
+
+    def test_other_classes_get_a_new_head(self, cli: Cli, trained: Path, tmp_path: Path) -> None:
+        from tests.cli.conftest import make_pictures
+
+        root = make_pictures(tmp_path / "three", {"train": 6}, ("ant", "bug", "cicada"))
+        ended = cli(
+            "fit", "--data.root", root, "--run_dir", "third", *TINY, "--model.optimizer.lr=0.0",
+            "--trainer.max_epochs=1", f"--init_from={trained}",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        assert "new head (head.bias, head.weight)" in ended.out
+        assert last(Path("third"))["state_dict"]["net.head.weight"].shape[0] == 3
+
+    def test_optimizer_state_is_taken_but_not_its_rate(
+        self, cli: Cli, pictures: Path, trained: Path
+    ) -> None:
+        words = ("fit", "--data.root", pictures, *TINY, "--model.optimizer.momentum=0.9")
+        assert cli(*words, "--run_dir=a", "--trainer.max_epochs=1").code == 0
+        ended = cli(
+            *words, "--run_dir=b", "--trainer.max_epochs=1", "--init_from=a/checkpoints/last.ckpt",
+            "--init_optimizer=true", "--model.optimizer.lr=0.0",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        a, b = (last(Path(name))["optimizer_states"][0] for name in "ab")
+        assert b["param_groups"][0]["lr"] == 0.0
+        # five more steps with momentum 0.9 forget at most 1 - 0.9 ** 5 of the old buffer
+        fresh = cli(
+            *words, "--run_dir=c", "--trainer.max_epochs=1", "--init_from=a/checkpoints/last.ckpt",
+            "--model.optimizer.lr=0.0",
+        )  # fmt: skip
+        assert fresh.code == 0, fresh.err
+        c = last(Path("c"))["optimizer_states"][0]
+        difference = b["state"][0]["momentum_buffer"] - c["state"][0]["momentum_buffer"]
+        assert torch.allclose(difference, 0.9**5 * a["state"][0]["momentum_buffer"], atol=1e-5)
+
+
+def test_fast_dev_run_keeps_nothing(cli: Cli, pictures: Path, tmp_path: Path) -> None:
+    ended = cli("fit", "--data.root", pictures, *TINY, "--trainer.fast_dev_run=true")
+    assert ended.code == 0
+    assert tree(tmp_path) == set()
+    assert "nothing was kept" in ended.last_line
+
+
+def test_two_pictures_a_class_train(cli: Cli, tmp_path: Path) -> None:
+    from tests.cli.conftest import make_pictures
+
+    root = make_pictures(tmp_path / "few", {"": 2})
+    ended = cli(
+        "fit", "--data.root", root, "--run_dir=run", *TINY, "--trainer.max_epochs=1",
+        "--model.scheduler=src.schedules.OneCycle",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert [row["step"] for row in rows(Path("run"))] == ["1"]
+
+
+def test_validate_on_test_says_so_loudly(cli: Cli, pictures: Path) -> None:
+    ended = cli(
+        "fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=1",
+        "--data.validate_on_test=true",
+    )  # fmt: skip
+    assert ended.code == 0
+    assert "WARNING: data.validate_on_test" in ended.err
+    assert rows(Path("run"))[0]["step"] == "5"  # all 40 train pictures
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_logger_overlays_write_into_the_run_folder(cli: Cli, pictures: Path, logger: str) -> None:
+    from tests.helpers import ROOT
+
+    words = [word for word in TINY if "logger" not in word]
+    ended = cli(
+        "fit", "--config", ROOT / f"configs/logger/{logger}.yaml", "--data.root", pictures,
+        "--run_dir=run", *words, "--trainer.max_epochs=1",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert any(name.startswith(logger + "/") for name in tree(Path("run")))

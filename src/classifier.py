@@ -132,7 +132,17 @@ class Classifier(LightningModule):
         return {"train/loss": float(self.train_loss.compute()), "train/accuracy": right / count}
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and the schedule that the config names."""
+        """Build the optimizer and the schedule that the config names.
+
+        Raises:
+            UserError: for a value that one of them refuses.
+        """
+        try:
+            return self._optimizers()
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model.optimizer or model.scheduler: {error}.") from error
+
+    def _optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.parameters())
         if self.make_scheduler is None:
             return optimizer

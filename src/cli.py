@@ -12,10 +12,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instant
 
 from src import checkpoint, fitting, hardware, results
 from src.classifier import Classifier
-from src.config_check import check_classes, explain, read_config
+from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule, find_classes
 from src.errors import UserError
-from src.failures import end_with_message
+from src.failures import end_with_message, place
 from src.loop import loop_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.options import FitOptions, RunOptions
@@ -25,10 +25,12 @@ from src.run_rules import (
     COMMANDS,
     RUN_DIR,
     Plan,
+    check_trainer,
     option_values,
     own_data,
     plan_command,
     with_stored_config,
+    without_option,
 )
 
 _NOT_STORED = ("config", "run_dir", "ckpt_path", "init_from", "init_optimizer")
@@ -136,7 +138,9 @@ class WaggleCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the parts are built from, so that mistakes are found before the first one."""
         options, command = self.options, self.config.subcommand
+        check_trainer(options.trainer)
         hardware.check(options.trainer)
+        check_extras(options.trainer.logger)
         self.plan: Plan = plan_command(command, options)
         self.samples = (
             None if command == "fit" else own_data(command, self.plan, options, self.args)
@@ -156,6 +160,19 @@ class WaggleCLI(LightningCLI):
         text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=True)
         stored: dict[str, Any] = yaml.safe_load(text)[self.config.subcommand]
         return {key: value for key, value in stored.items() if key not in _NOT_STORED}
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and Trainer.
+
+        Raises:
+            UserError: for a value that one of the classes refuses.
+        """
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"a value in the config is refused: {error} ({place(error)})"
+            ) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Build the Trainer with our checkpoint files, and the run folder as its root."""
@@ -181,6 +198,11 @@ class WaggleCLI(LightningCLI):
             self._begin(plan.folder)
         try:
             self.trainer.fit(**parts, ckpt_path=plan.checkpoint, weights_only=True)
+        except BaseException:
+            began = plan.resumes or self.trainer.global_step > 0
+            if plan.folder is not None and not began and self.trainer.is_global_zero:
+                plan.folder.discard()  # nothing was learned: leave no half-made run behind
+            raise
         finally:
             os.environ.pop(RUN_DIR, None)
         if plan.folder is None:
@@ -193,11 +215,10 @@ class WaggleCLI(LightningCLI):
         os.environ[RUN_DIR] = str(folder.path.absolute())
         if not self.trainer.is_global_zero:
             return
-        words = [w for w in self.args if str(folder.path) not in w and w != "--run_dir"]
         record = {
             "wandb_id": self.wandb_id,
             "seed": self.options.seed_everything,
-            "command": ["python", "-m", "src.train", *words],
+            "command": ["python", "-m", "src.train", *without_option(self.args, "--run_dir")],
             "init_from": self.options.init_from,
         }
         fitting.begin_run(self.plan, self.datamodule, self.stored_config, record)

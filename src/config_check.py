@@ -5,6 +5,7 @@ jsonargparse reports a wrong class or argument inside a list as a tree of failed
 """
 
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -115,6 +116,29 @@ def _check_arguments(found: Any, arguments: Any, where: str) -> None:
         if name not in parameters:
             hint = nearest(name, parameters) or f"allowed are {', '.join(parameters)}"
             raise UserError(f"{where}: {found.__name__} has no argument '{name}'; {hint}")
+
+
+# class_path -> (module that must be there, extra that brings it)
+_EXTRAS = {
+    "lightning.pytorch.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
+    "lightning.pytorch.loggers.tensorboard.TensorBoardLogger": ("tensorboard", "tensorboard"),
+}
+
+
+def check_extras(loggers: Any) -> None:
+    """Raise UserError for a logger whose package is not installed.
+
+    Args:
+        loggers: `trainer.logger` of a parsed config: one, a list, or a switch.
+    """
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        class_path = getattr(logger, "class_path", None)
+        module, extra = _EXTRAS.get(str(class_path), (None, None))
+        if module and importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"{class_path} needs the package '{module}', which is not installed. "
+                f"Install the extra: pip install -c constraints.txt -e '.[{extra}]'"
+            )
 
 
 _UNKNOWN_OPTION = re.compile(

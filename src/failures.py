@@ -2,16 +2,20 @@
 
 import argparse
 import errno
+import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from src.errors import RunFailureError, UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_WORKER = "in DataLoader worker process"
+_OURS = re.compile(r"^src\.errors\.\w+: ", re.MULTILINE)
 
 
 @dataclass
@@ -29,6 +33,9 @@ def end_with_message() -> Iterator[Outcome]:
         yield outcome
     except SystemExit as end:  # --help, --print_config
         outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.__context__, KeyboardInterrupt):  # how Lightning ends on Ctrl-C
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # it had switched it off
+            outcome.code = 130
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         outcome.code = 130
@@ -82,9 +89,15 @@ def _os_error(error: OSError) -> tuple[int, str | None]:
     return 1, None
 
 
+def place(error: Exception) -> str:
+    """Return the function, file and line that raised an error."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.name} in {Path(frame.filename).name}, line {frame.lineno}"
+
+
 def _without_worker(text: str) -> str:
     """Return the message alone of an error that a worker process has wrapped in its traceback."""
-    return text.rpartition("Error: ")[2] if _IN_WORKER in text else text
+    return _OURS.split(text)[-1] if _IN_WORKER in text else text
 
 
 def _out_of_memory(text: str) -> bool:

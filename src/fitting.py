@@ -16,6 +16,7 @@ from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.errors import UserError
 from src.loop import Checkpoints, MetricsCsv
+from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
 from src.results import parameter_counts, peak_memory
 from src.run import RunFolder, git_commit, versions, write_json
@@ -104,12 +105,17 @@ def _go_on(folder: RunFolder, fingerprint: str, config: Mapping[str, Any]) -> No
 
 
 def describe_data(data: DataModule) -> str:
-    """Return a line on what is trained on what."""
+    """Return lines on what is trained on what, and what is unusual about it."""
     counts = data.index("fit").counts()
     parts = [f"{split} {sum(by_class.values())}" for split, by_class in counts.items()]
     skipped = f", {len(data.skipped)} damaged left out" if data.skipped else ""
     sizes = f"{data.image_size} pixels, {data.resize}"
-    return f"pictures: {', '.join(parts)}{skipped} | {', '.join(data.classes)} | {sizes}"
+    lines = [f"pictures: {', '.join(parts)}{skipped} | {', '.join(data.classes)} | {sizes}"]
+    if data.passed_over:
+        lines.append(f"passed over: {data.passed_over} files of the operating system")
+    if data.notes:
+        lines.append(f"notes: {', '.join(f'{n} {note}' for note, n in data.notes.items())}")
+    return "\n".join(lines)
 
 
 def describe_net(model: Classifier) -> str:
@@ -126,8 +132,9 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
     clock = next((c for c in trainer.callbacks if isinstance(c, MetricsCsv)), None)
     kept = next((c for c in trainer.callbacks if isinstance(c, Checkpoints)), None)
     record = folder.read_record()
+    rows = read_rows(folder.metrics)
     summary = {
-        "final": {**model.scores, "epoch": trainer.current_epoch - 1, "step": trainer.global_step},
+        "final": {name: _number(text) for name, text in rows[-1].items()} if rows else {},
         "best": kept.best if kept else {},
         "wall_seconds": round(clock.seconds, 3) if clock else None,
         **parameter_counts(model.net),
@@ -144,6 +151,12 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
         )
     elif not kept or not kept.best:
         print("no validation was run: there is no best.ckpt", file=sys.stderr)
+
+
+def _number(text: str) -> float | int | None:
+    if not text:
+        return None
+    return int(text) if text.isdigit() else float(text)
 
 
 def _without_nan(value: Any) -> Any:

@@ -29,11 +29,6 @@ def check(trainer: Any) -> None:
             f"--trainer.devices {trainer.devices}: this machine has {gpus} GPU(s). Allowed: 1 to "
             f"{gpus}, or auto."
         )
-    if trainer.use_distributed_sampler:
-        raise UserError(
-            "--trainer.use_distributed_sampler true: the order and the shards are computed from "
-            "(seed, epoch) here, and Lightning's sampler would break resume and scores. Drop it."
-        )
     _check_precision(str(trainer.precision), on_gpu)
 
 

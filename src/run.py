@@ -6,6 +6,7 @@ No file in it holds the folder's own absolute path, so it may be moved.
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -63,6 +64,15 @@ class RunFolder:
                 f"--run_dir {self.path} already holds a run. Go on with it by --ckpt_path last (or "
                 "auto), or give another --run_dir."
             )
+
+    def discard(self) -> None:
+        """Remove what was written for a run that never took a step; other files stay."""
+        for path in (self.config, self.samples, self.record, self.metrics, self.summary):
+            path.unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path / "wandb"):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def checkpoint(self, name: str) -> Path:
         """Return the file that `last`, `best` or a path names.

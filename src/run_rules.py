@@ -43,6 +43,34 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
     return values
 
 
+def without_option(args: Sequence[str], name: str) -> list[str]:
+    """Return the words of a command line without an option and its value."""
+    follows = [False, *(word == name for word in args)]
+    return [
+        word
+        for word, is_value in zip(args, follows, strict=False)
+        if not is_value and word != name and not word.startswith(f"{name}=")
+    ]
+
+
+def check_trainer(trainer: Any) -> None:
+    """Raise UserError for options of Lightning's that would break what a run promises.
+
+    Args:
+        trainer: The parsed `trainer` options.
+    """
+    if trainer.use_distributed_sampler:
+        raise UserError(
+            "--trainer.use_distributed_sampler true: the order and the shards are computed from "
+            "(seed, epoch) here, and Lightning's sampler would break resume and scores. Drop it."
+        )
+    if trainer.default_root_dir is not None:
+        raise UserError(
+            f"--trainer.default_root_dir {trainer.default_root_dir}: everything of a run goes into "
+            "its run folder. Give --run_dir DIR instead."
+        )
+
+
 def with_stored_config(args: list[str], scratch: Path) -> list[str]:
     """Put the run folder's own config before the words of the command line, where it is needed.
 

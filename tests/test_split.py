@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from src.data.deal import make_units
 from src.data.index import Index, Listing
-from src.data.split import make_index
+from src.data.split import make_index, wanted_fractions
 from src.errors import UserError
 
 CLASSES = ("bee", "wasp")
@@ -306,7 +306,7 @@ def test_validate_on_test_cuts_nothing():
 
 def test_validate_on_test_needs_a_test_split_and_no_val_fraction():
     with pytest.raises(UserError, match="needs a split 'test' in the data"):
-        cut(["bee", "wasp"] * 4, validate_on_test=True)
+        cut(["bee", "wasp"] * 4, splits=["train"] * 8, validate_on_test=True)
     with pytest.raises(UserError, match=r"val_fraction is 0.2 beside data.validate_on_test"):
         cut(
             ["bee", "wasp"] * 4,
@@ -314,3 +314,11 @@ def test_validate_on_test_needs_a_test_split_and_no_val_fraction():
             validate_on_test=True,
             val_fraction=0.2,
         )
+
+
+def test_validate_on_test_of_data_without_any_split_cuts_a_test() -> None:
+    said = [""] * 4
+    assert wanted_fractions(said, None, None, validate_on_test=True) == {"test": 0.15}
+    assert wanted_fractions(said, None, 0.5, validate_on_test=True) == {"test": 0.5}
+    assert wanted_fractions(["train", "test"], None, None, validate_on_test=True) == {}
+    assert wanted_fractions(["train"], None, 0.25, validate_on_test=True) == {"test": 0.25}

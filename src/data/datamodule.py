@@ -98,6 +98,8 @@ class DataModule(LightningDataModule):
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.samples: Path | None = None  # samples.csv of the run whose own splits are scored
         self.skipped: list[tuple[str, str]] = []  # (path, label) of damaged pictures left out
+        self.passed_over = 0  # files of operating systems
+        self.notes: dict[str, int] = {}  # what is unusual but no mistake -> number of pictures
         self.errors: dict[str, str] = {}  # path -> why it can't be predicted
         self.listed: tuple[str, ...] = ()  # every path to predict, in input order
         self._classes = tuple(classes) if classes else None
@@ -157,6 +159,7 @@ class DataModule(LightningDataModule):
         """Return the listing without damaged pictures, and the content hashes."""
         scans = audit.scan(listing.root, listing.paths)
         kept, skipped = audit.check(listing, scans, on_bad_image=self.on_bad_image)
+        self.passed_over, self.notes = listing.passed_over, audit.count_notes(scans)
         self.skipped = [(listing.paths[i], listing.labels[i]) for i in skipped]
         return listing.take(kept), [scans[i].hash for i in kept]
 
@@ -234,11 +237,12 @@ class DataModule(LightningDataModule):
         )
         return loader
 
-    def val_dataloader(self) -> ResumableLoader:
-        """Return the loader of the validation blocks."""
+    def val_dataloader(self) -> ResumableLoader | list[Any]:
+        """Return the loader of the validation blocks; none if data.val_fraction is 0."""
         if self.trainer.state.fn == "validate":  # type: ignore[union-attr]
             return self._blocks(self.index("validate"))
-        return self._blocks(self.index("fit").subset("test" if self.validate_on_test else "val"))
+        index = self.index("fit").subset("test" if self.validate_on_test else "val")
+        return self._blocks(index) if len(index) else []
 
     def test_dataloader(self) -> ResumableLoader:
         """Return the loader of the test blocks."""

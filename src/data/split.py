@@ -88,25 +88,28 @@ def wanted_fractions(
                 f"Leave the option out, or remove that split from the data."
             )
     if validate_on_test:
-        _check_validate_on_test(there, val_fraction)
-        return {}
+        _check_validate_on_test(there, val_fraction, test_fraction)
+        given.pop("val")
     cut = {name: f for name, f in given.items() if name not in there}
     if there and test_fraction is None:
         cut.pop("test", None)
     fractions = {name: DEFAULT_FRACTION if f is None else f for name, f in cut.items()}
     if sum(fractions.values()) >= 1:
         raise UserError(
-            f"data.val_fraction {fractions['val']} and data.test_fraction {fractions['test']} "
+            f"{' and '.join(f'data.{name}_fraction {f}' for name, f in fractions.items())} "
             "leave nothing to train on; together they must be below 1."
         )
     return {name: fraction for name, fraction in fractions.items() if fraction > 0}
 
 
-def _check_validate_on_test(there: set[str], val_fraction: float | None) -> None:
-    if "test" not in there:
+def _check_validate_on_test(
+    there: set[str], val_fraction: float | None, test_fraction: float | None
+) -> None:
+    if there and "test" not in there and test_fraction is None:
         raise UserError(
             "data.validate_on_test needs a split 'test' in the data, and there is none. "
-            "Add test/<class>/ folders or a split column, or leave the option out."
+            "Add test/<class>/ folders or a split column, set data.test_fraction to cut one from "
+            "train, or leave the option out."
         )
     if val_fraction is not None:
         raise UserError(

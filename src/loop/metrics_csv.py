@@ -34,6 +34,8 @@ class MetricsCsv(Callback):
     @property
     def seconds(self) -> float:
         """Wall seconds of training so far."""
+        if not self._start:  # nothing was left to train
+            return self._earlier_seconds
         return self._earlier_seconds + time.perf_counter() - self._start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -48,6 +48,13 @@ def make_pictures(
     return root
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("cli")
+
+
 @dataclass
 class Ended:
     """How a command ended."""

@@ -151,6 +151,20 @@ CASES: dict[str, tuple[Build, str]] = {
     ),
     "a negative seed": (fit("--seed_everything=-1"), r"--seed_everything is -1"),
     "a smoothing above one": (fit("--model.label_smoothing=1.5"), r"label_smoothing is 1\.5"),
+    "a negative learning rate": (
+        fit("--model.optimizer.lr=-1"),
+        r"model\.optimizer or model\.scheduler: .*learning rate: -1",
+    ),
+    "a schedule's value out of range": (
+        fit("--model.scheduler=src.schedules.OneCycle", "--model.scheduler.peak_fraction=2"),
+        r"peak_fraction.*2",
+    ),
+    "a value that Lightning refuses": (
+        fit("--trainer.accelerator=tpuu"),
+        r"a value in the config is refused: .*accelerator",
+    ),
+    "a root folder of Lightning's": (fit("--trainer.default_root_dir=x"), r"Give --run_dir DIR"),
+    "Lightning's sampler": (fit("--trainer.use_distributed_sampler=true"), r"Drop it"),
     "a picture size that does not fit": (
         fit("--model.net=src.models.SeedCNN", "--model.net.image_size=40"),
         r"(?s)40 pixels and data\.image_size is 32",
@@ -187,6 +201,19 @@ def test_mistakes_of_the_user(name: str, cli: Cli, tmp_path: Path) -> None:
     assert re.search(match, ended.err), ended.err
     assert "Traceback" not in ended.err
     assert not [p for p in tree(tmp_path) - before if p.startswith("runs")], "a half-made run"
+
+
+def test_a_logger_whose_extra_is_missing(
+    cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from src import config_check
+
+    monkeypatch.setattr(config_check.importlib.util, "find_spec", lambda name: None)
+    overlay = ROOT / "configs/logger/tensorboard.yaml"
+    ended = cli("fit", "--config", overlay, "--data.root", pictures, "--run_dir=run")
+    assert ended.code == 2
+    assert re.search(r"'tensorboard', which is not installed.*\[tensorboard\]", ended.err)
+    assert not Path("run").exists()
 
 
 def test_a_folder_that_holds_a_run(cli: Cli, trained: Path, pictures: Path) -> None:

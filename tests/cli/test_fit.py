@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,16 @@ class TestGoingOn:
         assert cli(*words, "--trainer.max_epochs=1").code == 0
         assert cli(*words, "--trainer.max_epochs=2").code == 0
         assert [row["epoch"] for row in rows(Path("run"))] == ["0", "1"]
+
+    def test_a_finished_run_stays_as_it_was(self, cli: Cli, trained: Path, tmp_path: Path) -> None:
+        run = Path(shutil.copytree(trained, tmp_path / "run"))
+        before = json.loads((run / "summary.json").read_text())
+        ended = cli("fit", "--run_dir", run, "--ckpt_path=last")
+        assert ended.code == 0, ended.err
+        after = json.loads((run / "summary.json").read_text())
+        for name in ("final", "best", "wall_seconds"):
+            assert after[name] == before[name]
+        assert rows(run) == rows(trained)
 
     def test_wandb_id_stays(self, cli: Cli, pictures: Path) -> None:
         words = ("fit", "--data.root", pictures, "--run_dir", "run", *TINY)

@@ -13,7 +13,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instant
 from src import checkpoint, fitting, hardware, results
 from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, explain, read_config
-from src.data.datamodule import DataModule, find_classes
+from src.data.datamodule import DataModule
+from src.data.find import data_root, find_classes
 from src.errors import UserError
 from src.failures import end_with_message, place
 from src.loop import loop_callbacks
@@ -148,7 +149,7 @@ class WaggleCLI(LightningCLI):
         if not options.data.classes:
             source = options.data.source
             made = instantiate_class((), source.as_dict()) if source else None
-            options.data.classes = list(find_classes(options.data.root, made))
+            options.data.classes = list(find_classes(data_root(options.data.root, made)))
         options.model.num_classes = len(options.data.classes)
         self.stored_config = self._config_to_store()
         if command == "fit":
@@ -194,9 +195,9 @@ class WaggleCLI(LightningCLI):
         print(fitting.describe_net(self.model), flush=True)
         trainer: Any = self.trainer
         trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
-        if plan.folder is not None:
-            self._begin(plan.folder)
         try:
+            if plan.folder is not None:
+                self._begin(plan.folder)
             self.trainer.fit(**parts, ckpt_path=plan.checkpoint, weights_only=True)
         except BaseException:
             began = plan.resumes or self.trainer.global_step > 0
@@ -258,18 +259,19 @@ class WaggleCLI(LightningCLI):
             return
         folder, data = self.plan.folder, self.datamodule
         assert folder is not None
+        found = data.found("predict")
         results.write_predictions(
             folder.predictions,
-            data.listed,
-            data.errors,
-            data.index("predict").paths,
+            found.listed,
+            found.errors,
+            found.index.paths,
             self.model.table,
             data.classes,
         )
         print(folder.predictions)
-        if data.errors and data.on_bad_image == "error":
+        if found.errors and data.on_bad_image == "error":
             raise UserError(
-                f"{len(data.errors)} of {len(data.listed)} files can't be decoded; the column "
+                f"{len(found.errors)} of {len(found.listed)} files can't be decoded; the column "
                 "error says why. --data.on_bad_image skip takes this as no mistake."
             )
 

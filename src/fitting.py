@@ -76,13 +76,13 @@ def begin_run(
     if plan.resumes:
         return _go_on(folder, index.fingerprint(), config)
     folder.path.mkdir(parents=True, exist_ok=True)
-    index.to_csv(folder.samples, data.skipped)
+    index.to_csv(folder.samples, data.found("fit").skipped)
     about = {
         "root": str(data.location.absolute()),
         "fingerprint": index.fingerprint(),
         "classes": list(data.classes),
         "counts": index.counts(),
-        "skipped": len(data.skipped),
+        "skipped": len(data.found("fit").skipped),
     }
     started = datetime.now(UTC).isoformat(timespec="seconds")
     more = {"started": started, "versions": versions(), "git_commit": git_commit()}
@@ -106,15 +106,16 @@ def _go_on(folder: RunFolder, fingerprint: str, config: Mapping[str, Any]) -> No
 
 def describe_data(data: DataModule) -> str:
     """Return lines on what is trained on what, and what is unusual about it."""
-    counts = data.index("fit").counts()
+    found = data.found("fit")
+    counts = found.index.counts()
     parts = [f"{split} {sum(by_class.values())}" for split, by_class in counts.items()]
-    skipped = f", {len(data.skipped)} damaged left out" if data.skipped else ""
+    skipped = f", {len(found.skipped)} damaged left out" if found.skipped else ""
     sizes = f"{data.image_size} pixels, {data.resize}"
     lines = [f"pictures: {', '.join(parts)}{skipped} | {', '.join(data.classes)} | {sizes}"]
-    if data.passed_over:
-        lines.append(f"passed over: {data.passed_over} files of the operating system")
-    if data.notes:
-        lines.append(f"notes: {', '.join(f'{n} {note}' for note, n in data.notes.items())}")
+    if found.passed_over:
+        lines.append(f"passed over: {found.passed_over} files of the operating system")
+    if found.notes:
+        lines.append(f"notes: {', '.join(f'{n} {note}' for note, n in found.notes.items())}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,6 @@ from src.errors import RunFailureError
 
 UNLABELLED = -1
 Z_95 = 1.959963984540054
-MAX_CONFUSION_CLASSES = 20
 
 Int64s = NDArray[np.int64]
 Float64s = NDArray[np.float64]
@@ -255,30 +254,6 @@ def quick_scores(table: Table) -> dict[str, float]:
     }
 
 
-def format_scores(scores: dict[str, Any]) -> str:
-    """Lay out what `scores` returned as plain text for a terminal.
-
-    Args:
-        scores: the result of the function `scores`.
-
-    Returns:
-        Lines without a newline at the end. The confusion counts are left out above 20 classes.
-    """
-    low, high = scores["accuracy_interval"]
-    lines = [
-        f"pictures  {scores['n']}",
-        f"accuracy  {scores['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f})",
-        f"f1        {_number(scores['f1'])}  (macro)",
-        f"auroc     {_number(scores['auroc'])}  (macro, one against the rest)",
-        f"loss      {_number(scores['loss'])}  (cross entropy, nats)",
-        "",
-        *_class_lines(scores),
-    ]
-    if len(scores["classes"]) <= MAX_CONFUSION_CLASSES:
-        lines += ["", *_confusion_lines(scores)]
-    return "\n".join(lines)
-
-
 def _scorable(table: Table) -> Table:
     """Return the labelled rows, or refuse a table that has no score."""
     rows = table.labelled()
@@ -341,32 +316,3 @@ def _class_scores(counts: Int64s, c: int) -> dict[str, float | int | None]:
 def _share(part: int, whole: int) -> float | None:
     """Return part / whole; None for nothing of nothing."""
     return part / whole if whole else None
-
-
-def _number(value: float | None) -> str:
-    """Write a score with four decimals; a dash where it is not defined."""
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _class_lines(scores: dict[str, Any]) -> list[str]:
-    """Lay out precision, recall, F1 and support, a line per class."""
-    width = max(len("class"), *(len(name) for name in scores["classes"]))
-    lines = [f"{'class':<{width}}  precision  recall      f1  support"]
-    for name, row in scores["per_class"].items():
-        lines.append(
-            f"{name:<{width}}  {_number(row['precision']):>9}  {_number(row['recall']):>6}"
-            f"  {_number(row['f1']):>6}  {row['support']:>7}"
-        )
-    return lines
-
-
-def _confusion_lines(scores: dict[str, Any]) -> list[str]:
-    """Lay out the confusion counts, rows the targets, columns numbered like the rows."""
-    names = [f"{c} {name}" for c, name in enumerate(scores["classes"])]
-    cells = [str(count) for row in scores["confusion"] for count in row]
-    left, right = max(map(len, names)), max(map(len, [*cells, str(len(names))]))
-    header = " " * left + "".join(f"  {c:>{right}}" for c in range(len(names)))
-    lines = ["confusion (rows: true class, columns: predicted class)", header]
-    for name, row in zip(names, scores["confusion"], strict=True):
-        lines.append(f"{name:<{left}}" + "".join(f"  {count:>{right}}" for count in row))
-    return lines

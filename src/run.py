@@ -71,7 +71,7 @@ class RunFolder:
             path.unlink(missing_ok=True)
         for folder in (self.checkpoints, self.path / "wandb"):
             shutil.rmtree(folder, ignore_errors=True)
-        if not any(self.path.iterdir()):
+        if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
     def checkpoint(self, name: str) -> Path:

@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
         "src.classifier",
         "src.config_check",
         "src.data.datamodule",
+        "src.data.find",
         "src.failures",
         "src.fitting",
         "src.hardware",
@@ -38,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
         "src.checkpoint",
         "src.classifier",
         "src.data.datamodule",
+        "src.data.find",
         "src.loop",
         "src.results",
         "src.run",
@@ -64,14 +66,14 @@ ARROWS: dict[str, set[str]] = {
     # The data.
     "src.data": set(),
     "src.data.datamodule": {
-        "src.data.audit",
         "src.data.dataset",
+        "src.data.find",
         "src.data.index",
         "src.data.sampler",
         "src.data.sources",
-        "src.data.split",
         "src.data.transforms",
     },
+    "src.data.find": {"src.data.audit", "src.data.index", "src.data.sources", "src.data.split"},
     "src.data.dataset": {
         "src.data.cache",
         "src.data.index",

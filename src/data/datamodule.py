@@ -1,25 +1,23 @@
 """The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 
-from src.data import audit
 from src.data.dataset import Pictures
-from src.data.index import (
-    Index,
-    Listing,
-    list_data,
-    list_labelled,
-    list_pictures,
-    settle_classes,
+from src.data.find import (
+    Found,
+    data_root,
+    find_classes,
+    find_labelled,
+    find_training,
+    find_unlabelled,
 )
+from src.data.index import Index
 from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
 from src.data.sources import Source
-from src.data.split import make_index
 from src.data.transforms import Augmentation
 from src.errors import UserError
 from src.preprocess import Preprocessing, Rule
@@ -91,25 +89,25 @@ class DataModule(LightningDataModule):
         self.root, self.source = root, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.image_size, self.resize = num_workers, image_size, resize
-        self.fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-        self.split_seed, self.validate_on_test = split_seed, validate_on_test
+        self.validate_on_test = validate_on_test
+        self.split_rules: dict[str, Any] = {
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "split_seed": split_seed,
+            "validate_on_test": validate_on_test,
+        }
         self.on_bad_image: Literal["error", "skip"] = on_bad_image
         self.seed = seed
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.samples: Path | None = None  # samples.csv of the run whose own splits are scored
-        self.skipped: list[tuple[str, str]] = []  # (path, label) of damaged pictures left out
-        self.passed_over = 0  # files of operating systems
-        self.notes: dict[str, int] = {}  # what is unusual but no mistake -> number of pictures
-        self.errors: dict[str, str] = {}  # path -> why it can't be predicted
-        self.listed: tuple[str, ...] = ()  # every path to predict, in input order
         self._classes = tuple(classes) if classes else None
-        self._indices: dict[str, Index] = {}
+        self._found: dict[str, Found] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the network's outputs."""
         if self._classes is None:
-            self._classes = find_classes(self.root, self.source)
+            self._classes = find_classes(self.location)
         return self._classes
 
     @property
@@ -123,96 +121,40 @@ class DataModule(LightningDataModule):
             std=(1.0, 1.0, 1.0),
         )
 
-    # The indices of each stage; made once, before the Trainer starts or at its setup
+    # What each command works on; found once, before the Trainer starts or at its setup
 
-    def prepare(self, stage: str) -> None:
+    def prepare(self, command: str) -> None:
         """Find, check and split the pictures for fit, validate, test or predict.
 
         Raises:
             UserError: for whatever is wrong with the data.
         """
-        if stage in self._indices:
-            return
-        if stage == "fit":
-            self._indices["fit"] = self._training_index()
-        elif stage == "predict":
-            self._indices["predict"] = self._prediction_index()
-        else:
-            split = "val" if stage == "validate" else "test"
-            self._indices[stage] = self._scoring_index(split)
+        if command not in self._found:
+            self._found[command] = self._find(command)
 
-    def index(self, stage: str) -> Index:
-        """Return the pictures of a stage; for fit, those of all splits."""
-        self.prepare(stage)
-        return self._indices[stage]
+    def found(self, command: str) -> Found:
+        """Return the pictures of a command, and what was noticed about them."""
+        self.prepare(command)
+        return self._found[command]
+
+    def index(self, command: str) -> Index:
+        """Return the pictures of a command; for fit, those of all splits."""
+        return self.found(command).index
+
+    def _find(self, command: str) -> Found:
+        if command == "fit":
+            if self.augmentation is not None:
+                self.augmentation.check(self.image_size)
+            return find_training(self.location, self._classes, self.on_bad_image, self.split_rules)
+        if command == "predict":
+            return find_unlabelled(self.location, self.classes, self.samples)
+        split = "val" if command == "validate" and not self.validate_on_test else "test"
+        return find_labelled(self.location, self.classes, self.on_bad_image, split, self.samples)
 
     @property
     def location(self) -> Path:
         """The folder or CSV that the pictures come from, after the download if there is one."""
         return data_root(self.root, self.source)
-
-    def _stored(self, samples: Path) -> Index:
-        root = self.location
-        return Index.from_csv(samples, root.parent if root.is_file() else root, self.classes)
-
-    def _checked(self, listing: Listing) -> tuple[Listing, list[str]]:
-        """Return the listing without damaged pictures, and the content hashes."""
-        scans = audit.scan(listing.root, listing.paths)
-        kept, skipped = audit.check(listing, scans, on_bad_image=self.on_bad_image)
-        self.passed_over, self.notes = listing.passed_over, audit.count_notes(scans)
-        self.skipped = [(listing.paths[i], listing.labels[i]) for i in skipped]
-        return listing.take(kept), [scans[i].hash for i in kept]
-
-    def _training_index(self) -> Index:
-        if self.augmentation is not None:
-            self.augmentation.check(self.image_size)
-        listing = list_data(self.location)
-        self._classes = settle_classes(listing, self._classes)
-        listing, hashes = self._checked(listing)
-        return make_index(
-            listing,
-            self._classes,
-            hashes,
-            **self.fractions,
-            split_seed=self.split_seed,
-            validate_on_test=self.validate_on_test,
-        )
-
-    def _scoring_index(self, split: str) -> Index:
-        if self.samples is not None:
-            stored = self._stored(self.samples)
-            if split == "val" and self.validate_on_test:
-                split = "test"
-            found, where = stored.subset(split), f"the {split} split in {self.samples}"
-            listing = Listing.of(found)
-        else:
-            listing = list_labelled(self.location, split)
-            where = f"{self.location / split} and labelled pictures in {self.location}"
-        if not listing.paths:
-            raise UserError(
-                f"there is nothing to score: looked for {where} and found no picture. Give "
-                "--data.root a folder with labelled pictures; `validate` scores the val split."
-            )
-        listing, hashes = self._checked(listing)
-        return Index.of(listing, self.classes, hashes, split)
-
-    def _prediction_index(self) -> Index:
-        if self.samples is not None:
-            listing = Listing.of(self._stored(self.samples).subset("test"))
-        else:
-            listing = list_pictures(self.location)
-        if not listing.paths:
-            raise UserError(f"there is no picture to predict in {self.location}.")
-        scans = audit.scan(listing.root, listing.paths)
-        self.listed = listing.paths
-        self.errors = {p: s.error for p, s in zip(listing.paths, scans, strict=True) if s.error}
-        kept = [i for i, s in enumerate(scans) if not s.error]
-        if not kept:
-            raise UserError(
-                f"none of the {len(listing.paths)} files in {self.location} can be decoded; "
-                f"{listing.paths[0]}: {scans[0].error}."
-            )
-        return Index.of(listing.take(kept), self.classes, [scans[i].hash for i in kept], "predict")
 
     # Lightning's hooks
 
@@ -278,28 +220,6 @@ class DataModule(LightningDataModule):
             multiprocessing_context=_context() if workers else None,
             generator=torch.Generator(),  # the default one is the training's own stream
         )
-
-
-def data_root(root: str | None, source: Source | None) -> Path:
-    """Return the folder or CSV with the pictures, after the download if there is one.
-
-    Raises:
-        UserError: if neither is given.
-    """
-    if root is not None:
-        return Path(root).expanduser()
-    if source is None:
-        raise UserError(
-            "there are no data: give --data.root a folder or a CSV, or a config with data.source."
-        )
-    return source.fetch()
-
-
-def find_classes(
-    root: str | None, source: Source | None, given: Sequence[str] | None = None
-) -> tuple[str, ...]:
-    """Return the class names of the data, before anything is decoded."""
-    return settle_classes(list_data(data_root(root, source)), given)
 
 
 def _check_least(name: str, value: int, least: int) -> None:

@@ -1,0 +1,159 @@
+"""The pictures that a command works on: found, checked, and split or taken as they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from src.data import audit
+from src.data.index import (
+    Index,
+    Listing,
+    list_data,
+    list_labelled,
+    list_pictures,
+    settle_classes,
+)
+from src.data.sources import Source
+from src.data.split import make_index
+from src.errors import UserError
+
+OnBadImage = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pictures, and what was noticed about them.
+
+    Attributes:
+        index: the pictures that can be decoded.
+        skipped: path and label of damaged ones that were left out.
+        passed_over: how many files of operating systems were ignored.
+        notes: what is unusual but no mistake -> number of pictures.
+        listed: every path in input order, for predict.
+        errors: path -> why it can't be decoded, for predict.
+    """
+
+    index: Index
+    skipped: tuple[tuple[str, str], ...] = ()
+    passed_over: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+    listed: tuple[str, ...] = ()
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def data_root(root: str | None, source: Source | None) -> Path:
+    """Return the folder or CSV with the pictures, after the download if there is one.
+
+    Raises:
+        UserError: if neither is given.
+    """
+    if root is not None:
+        return Path(root).expanduser()
+    if source is None:
+        raise UserError(
+            "there are no data: give --data.root a folder or a CSV, or a config with data.source."
+        )
+    return source.fetch()
+
+
+def find_classes(root: Path, given: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the class names of the data, before anything is decoded."""
+    return settle_classes(list_data(root), given)
+
+
+def find_training(
+    root: Path, classes: Sequence[str] | None, on_bad_image: OnBadImage, rules: dict[str, Any]
+) -> Found:
+    """Return the pictures of all splits.
+
+    Args:
+        root: Folder or CSV.
+        classes: Names in the order of the outputs; None means those of the data, sorted.
+        on_bad_image: Whether damaged files stop it or are left out.
+        rules: The keyword arguments of `make_index`.
+    """
+    listing = list_data(root)
+    settled = settle_classes(listing, classes)
+    kept, hashes, about = _checked(listing, on_bad_image)
+    return Found(make_index(kept, settled, hashes, **rules), **about)
+
+
+def find_labelled(
+    root: Path,
+    classes: Sequence[str],
+    on_bad_image: OnBadImage,
+    split: str,
+    samples: Path | None,
+) -> Found:
+    """Return the pictures to score.
+
+    Args:
+        root: Folder or CSV.
+        classes: Names in the order of the outputs.
+        on_bad_image: Whether damaged files stop it or are left out.
+        split: The split to score, where there are any.
+        samples: samples.csv of the run whose own split is meant; None means what lies in root.
+
+    Raises:
+        UserError: if there is none; it says what was looked for.
+    """
+    if samples is not None:
+        listing = Listing.of(_stored(samples, root, classes).subset(split))
+        where = f"the {split} split in {samples}"
+    else:
+        listing = list_labelled(root, split)
+        where = f"{root / split} and labelled pictures in {root}"
+    if not listing.paths:
+        raise UserError(
+            f"there is nothing to score: looked for {where} and found no picture. Give "
+            "--data.root a folder with labelled pictures; `validate` scores the val split."
+        )
+    kept, hashes, about = _checked(listing, on_bad_image)
+    return Found(Index.of(kept, classes, hashes, split), **about)
+
+
+def find_unlabelled(root: Path, classes: Sequence[str], samples: Path | None) -> Found:
+    """Return the pictures to predict; damaged ones stop nothing and are named in `errors`.
+
+    Args:
+        root: Folder, picture or CSV.
+        classes: Names in the order of the outputs.
+        samples: samples.csv of the run whose own test split is meant; None means all of root.
+    """
+    if samples is not None:
+        listing = Listing.of(_stored(samples, root, classes).subset("test"))
+    else:
+        listing = list_pictures(root)
+    if not listing.paths:
+        raise UserError(f"there is no picture to predict in {root}. Give --data.root other data.")
+    scans = audit.scan(listing.root, listing.paths)
+    kept = [i for i, found in enumerate(scans) if not found.error]
+    if not kept:
+        raise UserError(
+            f"none of the {len(scans)} files in {root} can be decoded; {listing.paths[0]}: "
+            f"{scans[0].error}."
+        )
+    return Found(
+        Index.of(listing.take(kept), classes, [scans[i].hash for i in kept], "predict"),
+        listed=listing.paths,
+        errors={p: s.error for p, s in zip(listing.paths, scans, strict=True) if s.error},
+    )
+
+
+def _stored(samples: Path, root: Path, classes: Sequence[str]) -> Index:
+    return Index.from_csv(samples, root.parent if root.is_file() else root, classes)
+
+
+def _checked(
+    listing: Listing, on_bad_image: OnBadImage
+) -> tuple[Listing, list[str], dict[str, Any]]:
+    """Return the listing without damaged pictures, their content hashes, and what was noticed."""
+    scans = audit.scan(listing.root, listing.paths)
+    kept, skipped = audit.check(listing, scans, on_bad_image=on_bad_image)
+    about = {
+        "skipped": tuple((listing.paths[i], listing.labels[i]) for i in skipped),
+        "passed_over": listing.passed_over,
+        "notes": audit.count_notes(scans),
+    }
+    return listing.take(kept), [scans[i].hash for i in kept], about

@@ -19,6 +19,7 @@ from src.errors import UserError
 from src.failures import end_with_message, place
 from src.loop import loop_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
+from src.loop.progress import shows_bar
 from src.options import FitOptions, RunOptions
 from src.quiet import quiet_libraries
 from src.run import RunFolder
@@ -152,6 +153,8 @@ class WaggleCLI(LightningCLI):
             options.data.classes = list(find_classes(data_root(options.data.root, made)))
         options.model.num_classes = len(options.data.classes)
         self.stored_config = self._config_to_store()
+        if command != "fit" and not shows_bar(options.progress):
+            options.trainer.enable_progress_bar = False
         if command == "fit":
             self.wandb_id = fitting.wandb_id(self.plan)
             place_loggers(options.trainer.logger, self.plan.folder, self.wandb_id)

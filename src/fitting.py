@@ -113,7 +113,7 @@ def describe_data(data: DataModule) -> str:
     sizes = f"{data.image_size} pixels, {data.resize}"
     lines = [f"pictures: {', '.join(parts)}{skipped} | {', '.join(data.classes)} | {sizes}"]
     if found.passed_over:
-        lines.append(f"passed over: {found.passed_over} files of the operating system")
+        lines.append(f"passed over: {found.passed_over} of the operating system's own files")
     if found.notes:
         lines.append(f"notes: {', '.join(f'{n} {note}' for note, n in found.notes.items())}")
     return "\n".join(lines)

@@ -17,7 +17,9 @@ _WARNINGS = (
     # predict_step collects rows; the table is the result.
     r"predict returned None if it was on purpose",
     # Every process computes the same scores from the same table.
-    r"It is recommended to use `self\.log\('val/.*sync_dist=True`",
+    r"It is recommended to use `self\.log\('val/.*sync_dist=True\)`",
+    # data.val_fraction 0 means no validation.
+    r"Total length of `list` across ranks is zero",
     # Inside Lightning: https://github.com/pytorch/pytorch/pull/160843
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # A scheduler of torch is stepped by Lightning after the optimizer; torch misses its wrapper.

@@ -73,7 +73,8 @@ class DataModule(LightningDataModule):
         num_workers: int = 0,
         image_size: int = 150,
         resize: Rule = "stretch",
-        augment: list[dict[str, Any]] | None = None,
+        # A bare dict: inside dict[str, Any] the parser would build the objects of nested groups.
+        augment: list[dict] | None = None,  # type: ignore[type-arg]
         val_fraction: float | None = None,
         test_fraction: float | None = None,
         split_seed: int = 0,

@@ -99,7 +99,7 @@ def find_labelled(
         UserError: if there is none; it says what was looked for.
     """
     if samples is not None:
-        listing = Listing.of(_stored(samples, root, classes).subset(split))
+        listing = _stored(samples, root, classes, split)
         where = f"the {split} split in {samples}"
     else:
         listing = list_labelled(root, split)
@@ -122,7 +122,7 @@ def find_unlabelled(root: Path, classes: Sequence[str], samples: Path | None) ->
         samples: samples.csv of the run whose own test split is meant; None means all of root.
     """
     if samples is not None:
-        listing = Listing.of(_stored(samples, root, classes).subset("test"))
+        listing = _stored(samples, root, classes, "test")
     else:
         listing = list_pictures(root)
     if not listing.paths:
@@ -141,8 +141,17 @@ def find_unlabelled(root: Path, classes: Sequence[str], samples: Path | None) ->
     )
 
 
-def _stored(samples: Path, root: Path, classes: Sequence[str]) -> Index:
-    return Index.from_csv(samples, root.parent if root.is_file() else root, classes)
+def _stored(samples: Path, root: Path, classes: Sequence[str], split: str) -> Listing:
+    """Return one split of a run's own pictures; raises UserError if they have moved away."""
+    folder = root.parent if root.is_file() else root
+    index = Index.from_csv(samples, folder, classes).subset(split)
+    missing = [index.paths[i] for i in range(len(index)) if not index.path(i).exists()]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(index)} {split} pictures of the run are not in {folder} any "
+            f"more, {missing[0]} among them. If the data have moved, give --data.root DIR."
+        )
+    return Listing.of(index)
 
 
 def _checked(

@@ -123,7 +123,10 @@ def build(spec: Spec) -> Any:
     arguments = dict(spec.get("init_args") or {})
     check_arguments(transform, arguments)
     if issubclass(transform, BaseCompose):
-        arguments["transforms"] = [build(child) for child in arguments["transforms"]]
+        children = arguments["transforms"]
+        if not isinstance(children, Sequence) or isinstance(children, str):
+            raise UserError(f"{_WHERE}: {spec['class_path']}: transforms must be a list.")
+        arguments["transforms"] = [build(child) for child in children]
     elif not issubclass(transform, BasicTransform):
         raise UserError(f"{_WHERE}: {spec['class_path']} is not an Albumentations transform.")
     try:

@@ -16,7 +16,8 @@ class Checkpoints(Checkpoint):
     """Writes the checkpoints of a run.
 
     `last` is written when an epoch is over with all that belongs to it (validation, early stopping,
-    the schedule's step), so that a resumed run loses none of it.
+    the schedule's step), so that a resumed run loses none of it. Lightning steps a schedule that
+    watches a score only after the last hook of the epoch; a resumed run takes that step first.
 
     Args:
         folder: Where they go.
@@ -38,11 +39,20 @@ class Checkpoints(Checkpoint):
             )
         self.folder, self.monitor, self.mode = folder, monitor, mode
         self.best: dict[str, Any] = {}  # the scores of best.ckpt, with epoch and step
+        self._due: dict[str, float] = {}  # scores that a plateau schedule has yet to see
         self._saved_step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that the checkpoint we resume from is written already."""
+        """Take the step of the plateau schedules that the checkpoint came before."""
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            for rest in self.folder.glob("*.tmp"):  # of a sitting that was killed while writing
+                rest.unlink(missing_ok=True)
+        for schedule in trainer.lr_scheduler_configs:
+            if schedule.reduce_on_plateau and schedule.monitor in self._due:
+                plateau: Any = schedule.scheduler
+                plateau.step(self._due[schedule.monitor])
+        self._due = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write best.ckpt if these scores are the best so far."""
@@ -55,12 +65,15 @@ class Checkpoints(Checkpoint):
             self.best = scores | {"epoch": trainer.current_epoch, "step": trainer.global_step}
             trainer.save_checkpoint(self.folder / "best.ckpt")
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write last.ckpt: the epoch before is over now."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write last.ckpt: the epoch is over, but for the step of plateau schedules."""
+        module: Any = pl_module
+        self._due = dict(module.scores)
         self._save_last(trainer)
+        self._due = {}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write last.ckpt after the last epoch."""
+        """Write last.ckpt, if the training ended inside an epoch."""
         self._save_last(trainer)
 
     def _save_last(self, trainer: Trainer) -> None:
@@ -75,9 +88,9 @@ class Checkpoints(Checkpoint):
         return (-math.inf if math.isnan(value) else value, -math.inf if math.isnan(loss) else -loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best scores so far."""
-        return {"best": self.best}
+        """Return the best scores so far, and those still due."""
+        return {"best": self.best, "due": self._due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back on a resume."""
-        self.best = state_dict["best"]
+        self.best, self._due = state_dict["best"], state_dict["due"]

@@ -97,9 +97,12 @@ def progress_callback(style: Style) -> ProgressBar | None:
     """Return the callback for `--progress`; auto is a bar on a terminal, lines elsewhere."""
     if style == "off":
         return None
-    if style == "auto":
-        style = "bar" if sys.stderr.isatty() else "lines"
-    return EpochBar() if style == "bar" else EpochLines()
+    return EpochBar() if shows_bar(style) else EpochLines()
+
+
+def shows_bar(style: Style) -> bool:
+    """Return whether a bar is shown; `auto` shows one on a terminal alone."""
+    return style == "bar" or (style == "auto" and sys.stderr.isatty())
 
 
 def duration(seconds: float) -> str:

@@ -43,15 +43,20 @@ def last(folder: Path) -> dict:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_weights(one: Path, other: Path) -> None:
     a, b = last(one), last(other)
     assert a["global_step"] == b["global_step"]
     for name, tensor in a["state_dict"].items():
         assert torch.equal(tensor, b["state_dict"][name]), name
+    assert rows(one) == rows(other)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert_same_weights(one, other)
+    a, b = last(one), last(other)
     for number, state in a["optimizer_states"][0]["state"].items():
         other_state = b["optimizer_states"][0]["state"][number]
         assert torch.equal(state["momentum_buffer"], other_state["momentum_buffer"])
-    assert rows(one) == rows(other)
 
 
 class TestRunFolder:
@@ -133,6 +138,20 @@ class TestExactness:
             yaml.safe_load(Path("parts/config.resume-1.yaml").read_text())["trainer"]["max_epochs"]
             == 4
         )
+
+    def test_a_plateau_schedule_resumes_with_its_step(self, cli: Cli, pictures: Path) -> None:
+        words = ["fit", "--data.root", pictures, *TINY]
+        words += ["--model.scheduler=lightning.pytorch.cli.ReduceLROnPlateau"]
+        words += ["--model.scheduler.monitor=val/loss", "--model.scheduler.patience=0"]
+        words += ["--model.scheduler.threshold=10.0"]  # nothing is good enough: every step cuts
+        assert cli(*words, "--run_dir=whole", "--trainer.max_epochs=3").code == 0
+        assert cli(*words, "--run_dir=parts", "--trainer.max_epochs=2").code == 0
+        assert (
+            cli(*words, "--run_dir=parts", "--trainer.max_epochs=3", "--ckpt_path=last").code == 0
+        )
+        rates = [float(row["lr"]) for row in rows(Path("whole"))]
+        assert rates == pytest.approx([0.05, 0.005, 0.0005])
+        assert_same_weights(Path("whole"), Path("parts"))
 
     def test_another_seed_is_another_run(self, cli: Cli, pictures: Path, trained: Path) -> None:
         words = ("fit", "--data.root", pictures, "--run_dir", "other", *TINY)

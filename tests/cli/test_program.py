@@ -32,7 +32,8 @@ def test_every_option_of_ours_is_explained(command: str, cli: Cli) -> None:
         if entry.split()[0].endswith(".help") or " CONFIG " in entry:
             continue
         assert len(" ".join(entry.split("(type:")[0].split()).split()) > 4, entry
-        assert "default: " in entry or "required" in entry or "help CLASS_PATH" in entry, entry
+        text = " ".join(entry.split())
+        assert "default: " in text or "required" in text or "help CLASS_PATH" in text, entry
 
 
 def test_ckpt_path_is_ours(cli: Cli) -> None:

@@ -75,6 +75,18 @@ class TestTest:
         best = max(rows, key=lambda row: (float(row["val/accuracy"]), -float(row["val/loss"])))
         assert found["loss"] == pytest.approx(float(best["val/loss"]), rel=1e-12)
 
+    def test_data_that_have_moved_are_asked_for(self, cli: Cli, tmp_path: Path) -> None:
+        root = make_pictures(tmp_path / "data", {"train": 4, "test": 2})
+        words = ("fit", "--data.root", root, "--run_dir=run", *TINY, "--trainer.max_epochs=1")
+        assert cli(*words).code == 0
+        root.rename(tmp_path / "moved")
+        (tmp_path / "data").mkdir()
+        ended = cli("test", "--run_dir=run")
+        assert ended.code == 2
+        assert "4 of 4 test pictures of the run are not in" in ended.err
+        assert "give --data.root DIR" in ended.err
+        assert cli("test", "--run_dir=run", "--data.root=moved").code == 0
+
     def test_another_root_with_a_test_folder(self, cli: Cli, run: Path, tmp_path: Path) -> None:
         root = make_pictures(tmp_path / "other", {"train": 3, "test": 2})
         assert cli("test", "--run_dir", run, "--data.root", root).code == 0

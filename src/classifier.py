@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassStatScores
 
 from src.errors import UserError
@@ -71,7 +71,7 @@ class Classifier(LightningModule):
         self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.train_counts = MulticlassStatScores(num_classes, average="micro")
-        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss = SumMetric(nan_strategy="disable")
         self.preprocessing: Preprocessing | None = None
         self.table: Table | None = None  # of the latest evaluation
         self.scores: dict[str, float] = {}  # of the latest validation, float64
@@ -115,7 +115,7 @@ class Classifier(LightningModule):
         logits = self(batch["image"])
         loss: Tensor = self.loss(logits, batch["target"])
         self.train_counts.update(logits, batch["target"])
-        self.train_loss.update(loss.detach(), len(logits))
+        self.train_loss.update(loss.detach() * len(logits))
         self.log("train/loss_step", loss)
         return loss
 
@@ -129,7 +129,8 @@ class Classifier(LightningModule):
         if not self.train_loss.update_called:
             return {}
         right, *_, count = self.train_counts.compute().tolist()
-        return {"train/loss": float(self.train_loss.compute()), "train/accuracy": right / count}
+        total = float(self.train_loss.compute())
+        return {"train/loss": total / count, "train/accuracy": right / count}
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule that the config names.

@@ -16,6 +16,7 @@ from src.errors import RunFailureError, UserError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_WORKER = "in DataLoader worker process"
 _OURS = re.compile(r"^src\.errors\.\w+: ", re.MULTILINE)
+_RAISED = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt): ", re.MULTILINE)
 
 
 @dataclass
@@ -54,13 +55,13 @@ def explain(error: Exception) -> tuple[int, str | None]:
     """Return exit code and message of an error; no message for one that nobody foresaw."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    text = str(error)
+    text = _without_worker(str(error))
     if isinstance(error, UserError):
-        return 2, _without_worker(text)
+        return 2, text
     if isinstance(error, argparse.ArgumentError):
         return 2, error.message
     if isinstance(error, RunFailureError):
-        return 1, _without_worker(text)
+        return 1, text
     if isinstance(error, MisconfigurationException):
         return 2, text
     if isinstance(error, OSError):
@@ -97,11 +98,16 @@ def place(error: Exception) -> str:
 
 def _without_worker(text: str) -> str:
     """Return the message alone of an error that a worker process has wrapped in its traceback."""
-    return _OURS.split(text)[-1] if _IN_WORKER in text else text
+    if _IN_WORKER not in text:
+        return text
+    pattern = _OURS if _OURS.search(text) else _RAISED
+    return pattern.split(text)[-1].strip()
 
 
 def _out_of_memory(text: str) -> bool:
-    return "out of memory" in text or "can't allocate memory" in text
+    """Return whether torch says so; the last is the memory that processes share."""
+    signs = ("out of memory", "can't allocate memory", "unable to write to file </torch")
+    return any(sign in text for sign in signs)
 
 
 def _first_line(text: str) -> str:

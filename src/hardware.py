@@ -34,6 +34,8 @@ def check(trainer: Any) -> None:
 
 def _number_of_devices(devices: Any) -> int:
     """Return how many devices a count, a list of them, or their text form names; auto is 0."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [number for number in devices.split(",") if number.strip()]
     if isinstance(devices, int):
         return max(devices, 0)
     if isinstance(devices, (list, tuple)):

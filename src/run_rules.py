@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,13 @@ class Plan:
 
 def option_values(args: Sequence[str], *names: str) -> list[str]:
     """Return the values that `--name value` or `--name=value` give, in order."""
-    values = [value for word, value in pairwise(args) if word in names]
-    for word in args:
+    values = []
+    for number, word in enumerate(args):
         name, equals, value = word.partition("=")
-        if equals and name in names:
+        if name in names and equals:
             values.append(value)
+        elif name in names:
+            values += args[number + 1 : number + 2]
     return values
 
 

@@ -84,7 +84,7 @@ class DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         _check_least("data.batch_size", batch_size, 1)
-        _check_least("data.eval_batch_size", eval_batch_size or 1, 1)
+        _check_least("data.eval_batch_size", 1 if eval_batch_size is None else eval_batch_size, 1)
         _check_least("data.num_workers", num_workers, 0)
         _check_least("data.image_size", image_size, 1)
         self.root, self.source = root, source

@@ -120,12 +120,19 @@ def build(spec: Spec) -> Any:
     from albumentations import BaseCompose, BasicTransform
 
     transform = find_class(spec)
+    if not isinstance(spec.get("init_args") or {}, Mapping):
+        raise UserError(
+            f"{_WHERE}: {spec['class_path']}: init_args must be a mapping of arguments; found "
+            f"{spec['init_args']!r}."
+        )
     arguments = dict(spec.get("init_args") or {})
     check_arguments(transform, arguments)
     if issubclass(transform, BaseCompose):
         children = arguments["transforms"]
         if not isinstance(children, Sequence) or isinstance(children, str):
-            raise UserError(f"{_WHERE}: {spec['class_path']}: transforms must be a list.")
+            raise UserError(
+                f"{_WHERE}: {spec['class_path']}: transforms must be a list; found {children!r}."
+            )
         arguments["transforms"] = [build(child) for child in children]
     elif not issubclass(transform, BasicTransform):
         raise UserError(f"{_WHERE}: {spec['class_path']} is not an Albumentations transform.")

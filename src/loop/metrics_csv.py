@@ -97,5 +97,5 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a metrics.csv, none if there is no file; a torn last line is left out."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+    whole, _, _ = path.read_text("utf-8").rpartition("\n")
+    return [row for row in csv.DictReader(whole.splitlines()) if None not in row.values()]

@@ -68,6 +68,7 @@ class WandbLogger(loggers.WandbLogger):
             if mode != "online":
                 raise
             print(f"wandb: going on offline: {error}", file=sys.stderr)
+            wandb.teardown()  # its service still holds the run's id
             self._configure("offline")
             return super().experiment
 
@@ -101,6 +102,6 @@ def has_key() -> bool:
         try:
             if place and netrc.netrc(str(place)).authenticators(host):
                 return True
-        except (OSError, netrc.NetrcParseError):
+        except (OSError, UnicodeDecodeError, netrc.NetrcParseError):
             continue
     return False

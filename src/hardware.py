@@ -1,11 +1,13 @@
 """Whether this machine has the devices and the number formats that the config asks for."""
 
+import os
 from typing import Any
 
 import torch
 
 from src.errors import UserError
 
+_PROCESSES_PER_CORE = 4
 _CPU_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
 
 
@@ -28,6 +30,12 @@ def check(trainer: Any) -> None:
         raise UserError(
             f"--trainer.devices {trainer.devices}: this machine has {gpus} GPU(s). Allowed: 1 to "
             f"{gpus}, or auto."
+        )
+    most = _PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    if not on_gpu and wanted > most:
+        raise UserError(
+            f"--trainer.devices {trainer.devices}: on a CPU that is the number of processes, and "
+            f"this machine has {os.cpu_count()} core(s). Allowed: 1 to {most}."
         )
     _check_precision(str(trainer.precision), on_gpu)
 

@@ -174,6 +174,10 @@ CASES: dict[str, tuple[Build, str]] = {
         fit("--trainer.accelerator=gpu"),
         r"no GPU that torch can use.*cpu",
     ),
+    "more devices than there are": (
+        fit("--trainer.devices=4000"),
+        r"--trainer\.devices 4000: .* core\(s\)\. Allowed: 1 to \d+",
+    ),
     "a precision the CPU lacks": (
         fit("--trainer.precision=16-mixed"),
         r"--trainer\.precision 16-mixed: a CPU can't.*bf16-mixed",

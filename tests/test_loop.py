@@ -863,13 +863,17 @@ class TestWandbLogger:
     def test_an_error_offline_is_no_ones_to_hide(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(**arguments: Any) -> None:
+        modes = []
+
+        def fail(mode: str, **arguments: Any) -> None:
+            modes.append(mode)
             raise wandb.errors.UsageError("no good")
 
         monkeypatch.setattr(wandb, "init", fail)
         monkeypatch.setattr(wandb, "run", None)
         with pytest.raises(wandb.errors.UsageError, match="no good"):
             WandbLogger(save_dir=str(tmp_path)).experiment  # noqa: B018 - begins the run
+        assert modes == ["offline"]
 
     def test_a_server_that_is_not_there(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

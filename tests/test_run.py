@@ -40,6 +40,7 @@ from src.run_rules import (
     with_stored_config,
     without_option,
 )
+from tests.helpers import require_program
 
 NOON = datetime(2026, 3, 4, 12, 5, 9, tzinfo=UTC)
 
@@ -84,7 +85,7 @@ class TestNewRunPath:
         class Clock(datetime):
             @classmethod
             def now(cls, tz: Any = None) -> datetime:
-                return NOON.astimezone(tz)
+                return NOON.astimezone(tz or timezone(timedelta(hours=-7)))
 
         monkeypatch.setattr(run, "datetime", Clock)
         assert new_run_path(None).name == "2026-03-04T12-05-09"
@@ -175,6 +176,15 @@ class TestWriteJson:
 
 
 class TestGit:
+    @pytest.fixture(autouse=True)
+    def git_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Set git apart from the user's settings, and from a hook that may run these tests."""
+        require_program("git")
+        for name in [name for name in os.environ if name.startswith("GIT_")]:
+            monkeypatch.delenv(name)
+        for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+            monkeypatch.setenv(name, os.devnull)
+
     def commit_of(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
         monkeypatch.setattr(run, "__file__", str(folder / "run.py"))
         return git_commit()
@@ -195,7 +205,7 @@ class TestGit:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def git(*words: str) -> str:
-            identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+            identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
             done = subprocess.run(
                 ["git", *identity, *words], cwd=tmp_path, capture_output=True, text=True, check=True
             )
@@ -205,7 +215,7 @@ class TestGit:
         (tmp_path / "a").write_text("1")
         git("add", "a")
         git("commit", "-q", "-m", "one")
-        git("tag", "v1")  # a tag's name would say less than the commit
+        git("tag", "-a", "v1", "-m", "one")  # a tag's name would say less than the commit
         commit = git("rev-parse", "HEAD")
         assert self.commit_of(tmp_path, monkeypatch) == commit
         (tmp_path / "a").write_text("2")
@@ -644,8 +654,9 @@ class TestConfigFiles:
         assert resolve("torch.optim.SGD", "here") is torch.optim.SGD
         flop = {"class_path": "albumentations.HorizontalFlop"}
         check_classes({"data": {"augment": [flop]}}, "my.yaml")  # src.data.transforms checks it
-        takes_any = {"class_path": "torch.nn.Sequential", "init_args": {}}
-        check_classes({"model": {"net": takes_any}}, "my.yaml")
+        takes_any = "lightning.pytorch.loggers.WandbLogger"
+        logger = {"class_path": takes_any, "init_args": {"anything": 1}}
+        check_classes({"trainer": {"logger": [logger]}}, "my.yaml")
 
     def test_a_logger_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         board = SimpleNamespace(class_path="lightning.pytorch.loggers.TensorBoardLogger")

@@ -72,10 +72,14 @@ class TestPure:
         for index in range(20):
             assert np.array_equal(copy(NOISE, 2, index), augmentation(NOISE, 2, index))
 
-    def test_epochs_indices_and_seeds_differ(self) -> None:
-        spun = [spec("Affine", rotate=(-180, 180), p=1)]
+    @pytest.mark.parametrize(
+        "transform",
+        [spec("Affine", rotate=(-180, 180), p=1), spec("PixelDropout", dropout_prob=0.5, p=1)],
+        ids=["Python's generator", "numpy's"],
+    )
+    def test_epochs_indices_and_seeds_differ(self, transform: dict[str, Any]) -> None:
         images = {
-            Augmentation(spun, seed)(NOISE, epoch, index).tobytes()
+            Augmentation([transform], seed)(NOISE, epoch, index).tobytes()
             for seed in (0, 1, 2**32 - 1)
             for epoch in range(5)
             for index in range(5)

@@ -221,3 +221,8 @@ class Classifier(LightningModule):
         """Add the preprocessing record."""
         if self.preprocessing is not None:
             checkpoint["preprocessing"] = self.preprocessing.to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the preprocessing record back."""
+        if "preprocessing" in checkpoint:
+            self.preprocessing = Preprocessing.from_dict(checkpoint["preprocessing"])

@@ -149,7 +149,8 @@ class DataModule(LightningDataModule):
             return find_training(self.location, self._classes, self.on_bad_image, self.split_rules)
         if command == "predict":
             return find_unlabelled(self.location, self.classes, self.samples)
-        split = "val" if command == "validate" and not self.validate_on_test else "test"
+        own_test = self.validate_on_test and self.samples is not None
+        split = "val" if command == "validate" and not own_test else "test"
         return find_labelled(self.location, self.classes, self.on_bad_image, split, self.samples)
 
     @property

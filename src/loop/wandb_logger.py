@@ -80,6 +80,7 @@ class WandbLogger(loggers.WandbLogger):
             init_timeout=self._timeout,
             console="off",
             disable_code=True,
+            x_disable_viewer=True,  # asks whose key it is, twice, 5 seconds each without an answer
             disable_git=True,  # a remote's address may hold a token; run.json names the commit
             silent=mode != "online",
         )

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from tests.cli.conftest import TINY, Cli, tree
+from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
 COLUMNS = (
     "epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/f1,val/auroc,lr,seconds,"
@@ -208,8 +208,6 @@ class TestInitFrom:
             assert torch.equal(old[name], new[name])
 
     def test_other_classes_get_a_new_head(self, cli: Cli, trained: Path, tmp_path: Path) -> None:
-        from tests.cli.conftest import make_pictures
-
         root = make_pictures(tmp_path / "three", {"train": 6}, ("ant", "bug", "cicada"))
         ended = cli(
             "fit", "--data.root", root, "--run_dir", "third", *TINY, "--model.optimizer.lr=0.0",
@@ -250,8 +248,6 @@ def test_fast_dev_run_keeps_nothing(cli: Cli, pictures: Path, tmp_path: Path) ->
 
 
 def test_two_pictures_a_class_train(cli: Cli, tmp_path: Path) -> None:
-    from tests.cli.conftest import make_pictures
-
     root = make_pictures(tmp_path / "few", {"": 2})
     ended = cli(
         "fit", "--data.root", root, "--run_dir=run", *TINY, "--trainer.max_epochs=1",
@@ -269,6 +265,16 @@ def test_validate_on_test_says_so_loudly(cli: Cli, pictures: Path) -> None:
     assert ended.code == 0
     assert "WARNING: data.validate_on_test" in ended.err
     assert rows(Path("run"))[0]["step"] == "5"  # all 40 train pictures
+
+
+def test_validate_of_other_data_is_never_their_test(cli: Cli, pictures: Path) -> None:
+    words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=1")
+    assert cli(*words, "--data.validate_on_test=true").code == 0
+    assert cli("validate", "--run_dir=run").code == 0
+    assert json.loads(Path("run/validate.json").read_text())["n"] == 14  # its own test pictures
+    other = make_pictures(Path("other"), {"val": 3, "test": 5})
+    assert cli("validate", "--run_dir=run", "--data.root", other).code == 0
+    assert json.loads(Path("run/validate.json").read_text())["n"] == 6
 
 
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])

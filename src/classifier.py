@@ -100,7 +100,10 @@ class Classifier(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, float [B, C], of uint8 pixels [B, H, W, 3]."""
-        logits: Tensor = self.net(image)
+        return self.check_logits(self.net(image), image)
+
+    def check_logits(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Return the logits, or raise UserError if they are not [B, C]."""
         if logits.shape != (len(image), self.num_classes):
             raise UserError(
                 f"{type(self.net).__name__} gave logits of shape {list(logits.shape)}; expected is "

@@ -15,8 +15,8 @@ from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
-from src.errors import UserError
-from src.failures import end_with_message, place
+from src.errors import RunFailureError, UserError
+from src.failures import end_with_message, place, raised_in
 from src.loop import loop_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.progress import shows_bar
@@ -27,10 +27,12 @@ from src.run_rules import (
     COMMANDS,
     RUN_DIR,
     Plan,
+    check_samples,
     check_trainer,
     option_values,
     own_data,
     plan_command,
+    settle_length,
     with_stored_config,
     without_option,
 )
@@ -68,7 +70,6 @@ class WaggleCLI(LightningCLI):
             },
             trainer_defaults={
                 "logger": {"class_path": "src.loop.wandb_logger.WandbLogger"},
-                "max_epochs": 10,
                 "use_distributed_sampler": False,
                 "enable_model_summary": False,
             },
@@ -140,8 +141,9 @@ class WaggleCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what the parts are built from, so that mistakes are found before the first one."""
         options, command = self.options, self.config.subcommand
-        check_trainer(options.trainer)
         hardware.check(options.trainer)
+        check_trainer(options.trainer, self.args)
+        settle_length(options.trainer)
         check_extras(options.trainer.logger)
         self.plan: Plan = plan_command(command, options)
         self.samples = (
@@ -153,12 +155,16 @@ class WaggleCLI(LightningCLI):
             options.data.classes = list(find_classes(data_root(options.data.root, made)))
         options.model.num_classes = len(options.data.classes)
         self.stored_config = self._config_to_store()
+        if self.samples is not None:
+            check_samples(self.plan)
         if command != "fit" and not shows_bar(options.progress):
             options.trainer.enable_progress_bar = False
         if command == "fit":
             self.wandb_id = fitting.wandb_id(self.plan)
             place_loggers(options.trainer.logger, self.plan.folder, self.wandb_id)
-            self.trainer_defaults["callbacks"] = loop_callbacks(options, self.plan.folder)
+            self.trainer_defaults["callbacks"] = loop_callbacks(
+                options, self.plan.folder, self.plan.resumes
+            )
 
     def _config_to_store(self) -> dict[str, Any]:
         text = self.parser.dump(self.config, skip_unset=False, skip_link_targets=True)
@@ -173,7 +179,9 @@ class WaggleCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except (TypeError, ValueError) as error:
+        except (UserError, RunFailureError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a class raises for its arguments
             raise UserError(
                 f"a value in the config is refused: {error} ({place(error)})"
             ) from error
@@ -191,21 +199,25 @@ class WaggleCLI(LightningCLI):
     def fit(self, **parts: Any) -> None:
         """Train: a new run, or on with the one that lies in the folder."""
         options, plan = self.options, self.plan
-        self.datamodule.prepare("fit")
-        self.model.take_preprocessing(self.datamodule.preprocessing)
-        print(fitting.describe_data(self.datamodule), flush=True)
-        classes = list(options.data.classes)
-        print(fitting.describe_net(self.model), flush=True)
         trainer: Any = self.trainer
+        classes = list(options.data.classes)
         trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
+        fitting.check_apart(plan.folder, self.datamodule.location)
+        self.model.take_preprocessing(self.datamodule.preprocessing)
+        self.datamodule.prepare("fit")
+        fitting.try_step(self.model, self.datamodule)
+        print(fitting.describe_data(self.datamodule), flush=True)
+        print(fitting.describe_net(self.model), flush=True)
         try:
             if plan.folder is not None:
                 self._begin(plan.folder)
             self.trainer.fit(**parts, ckpt_path=plan.checkpoint, weights_only=True)
-        except BaseException:
+        except BaseException as error:
             began = plan.resumes or self.trainer.global_step > 0
             if plan.folder is not None and not began and self.trainer.is_global_zero:
                 plan.folder.discard()  # nothing was learned: leave no half-made run behind
+            if isinstance(error, ValueError) and not began and raised_in(error, "lightning"):
+                raise UserError(f"the Trainer refuses: {error}") from error
             raise
         finally:
             os.environ.pop(RUN_DIR, None)
@@ -213,6 +225,7 @@ class WaggleCLI(LightningCLI):
             print("fast_dev_run: every part ran once, nothing was kept")
         elif self.trainer.is_global_zero:
             fitting.finish_run(plan.folder, self.trainer, self.model, options.seed_everything)
+            print(f"score it: python -m src.train test --run_dir {plan.folder.path}")
             print(plan.folder.path)
 
     def _begin(self, folder: RunFolder) -> None:
@@ -281,11 +294,20 @@ class WaggleCLI(LightningCLI):
     def _evaluate(self, command: str, parts: dict[str, Any]) -> None:
         path = self.plan.checkpoint
         assert path is not None
-        checkpoint.check_fits(path, checkpoint.read_checkpoint(path), self.model)
+        content = checkpoint.read_checkpoint(path)
+        checkpoint.check_fits(path, content, self.model)
+        checkpoint.check_preprocessing(path, content, self.datamodule.preprocessing.to_dict())
         self.datamodule.samples = self.samples
         self.datamodule.prepare(command)
         evaluate = getattr(self.trainer, command)
         evaluate(**parts, ckpt_path=path, weights_only=True)
+        if self.model.table is None:
+            raise UserError(
+                f"nothing was scored: --trainer.limit_{command}_batches is 0. Leave it out."
+            )
+        notes = self.datamodule.found(command).notes
+        if notes and self.trainer.is_global_zero:
+            print(f"notes: {', '.join(f'{n} {note}' for note, n in notes.items())}")
 
 
 def place_loggers(loggers: Any, folder: RunFolder | None, wandb_id: str) -> None:

@@ -26,6 +26,8 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if it is missing, no YAML (with file and line), or no mapping.
     """
+    if path.is_dir():
+        raise UserError(f"--config {path} is a folder; give a YAML file.")
     if not path.is_file():
         there = [str(p) for p in sorted(Path("configs").rglob("*.yaml"))]
         hint = nearest(str(path), there) or f"there are: {', '.join(there) or 'none here'}"
@@ -44,6 +46,12 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds a {type(content).__name__}; a config is a mapping such as `model: ...`."
         )
+    for section in ("model", "data", "trainer"):
+        value = (content or {}).get(section, {})
+        if not isinstance(value, dict):
+            raise UserError(
+                f"{path}: {section} is {value!r}; expected are options of it, one a line."
+            )
     return content or {}
 
 
@@ -109,7 +117,10 @@ def _missing_module(class_path: str, error: ModuleNotFoundError, where: str) -> 
 def _check_arguments(found: Any, arguments: Any, where: str) -> None:
     if not isinstance(arguments, Mapping):
         raise UserError(f"{where}: init_args is {arguments!r}; expected is a mapping of arguments.")
-    parameters = inspect.signature(found).parameters
+    try:
+        parameters = inspect.signature(found).parameters
+    except (TypeError, ValueError):  # a class written in C tells nothing of its arguments
+        return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     for name in arguments:
@@ -146,6 +157,8 @@ _UNKNOWN_OPTION = re.compile(
 )
 _UNKNOWN_ARGUMENT = re.compile(r"Option '(\w+)' is not accepted.*class_path='([\w.]+)'", re.DOTALL)
 _NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_UNION = re.compile(r"Subtypes: \[(.*)\]\n.*Given value: ([^\n]*)", re.DOTALL)
+_INNER = re.compile(r"Callable.*Expected a <class '([\w.]+)'>\. Got value: (\S+)", re.DOTALL)
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 
 
@@ -169,6 +182,13 @@ def explain(message: str, allowed: Iterable[str]) -> str:
             resolve(f"{attribute[1]}.{attribute[2]}", where)
     except UserError as error:
         return str(error)
+    if union := _UNION.search(message):
+        kinds = re.sub(r"<class '([\w.]+)'>", r"\1", union[1])
+        value = union[2].partition(". Got value: ")[0]
+        return f"{where}: {value!r} is none of: {kinds}"
+    if inner := _INNER.findall(message):
+        kind, value = inner[-1]
+        return f"{where}: one of its arguments is {value!r}; expected is {kind}"
     text = " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     return _KEY.sub(f"{where}:", text).replace(":: ", ": ")

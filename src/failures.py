@@ -36,10 +36,11 @@ def end_with_message() -> Iterator[Outcome]:
         outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.__context__, KeyboardInterrupt):  # how Lightning ends on Ctrl-C
             signal.signal(signal.SIGINT, signal.default_int_handler)  # it had switched it off
-            outcome.code = 130
+            outcome.code = _stopped("Ctrl-C", 130)
+        elif type(end).__name__ == "SIGTERMException":  # Lightning's, which has no exit code
+            outcome.code = _stopped("SIGTERM", 143)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        outcome.code = 130
+        outcome.code = _stopped("Ctrl-C", 130)
     except Exception as error:
         outcome.code, message = explain(error)
         if message is None:
@@ -49,6 +50,15 @@ def end_with_message() -> Iterator[Outcome]:
                 "in the config; the lines above say where."
             )
         print(f"error: {message}", file=sys.stderr)
+
+
+def _stopped(by: str, code: int) -> int:
+    print(
+        f"stopped by {by}. Epochs that were over are in the run folder: go on with --run_dir RUN "
+        "--ckpt_path auto, which starts anew if there was none.",
+        file=sys.stderr,
+    )
+    return code
 
 
 def explain(error: Exception) -> tuple[int, str | None]:
@@ -64,12 +74,15 @@ def explain(error: Exception) -> tuple[int, str | None]:
         return 1, text
     if isinstance(error, MisconfigurationException):
         return 2, text
-    if isinstance(error, OSError):
-        return _os_error(error)
+    cause = _os_cause(error)
+    if cause is not None:
+        return _os_error(cause)
+    if "which is not available. Pass in or modify your" in text:  # EarlyStopping's monitor
+        return 2, text
     if isinstance(error, MemoryError) or _out_of_memory(text):
         return 1, (
-            f"there is not enough memory: {_first_line(text)}. Lower --data.batch_size or "
-            "--data.num_workers."
+            f"there is not enough memory: {_first_line(text)}. Lower --data.batch_size, "
+            "--data.image_size or --data.num_workers."
         )
     if "PytorchStreamWriter failed" in text:  # how torch reports a failed write
         return 1, f"a checkpoint could not be written, the disk may be full: {_first_line(text)}"
@@ -78,14 +91,25 @@ def explain(error: Exception) -> tuple[int, str | None]:
     return 1, None
 
 
+def _os_cause(error: BaseException | None) -> OSError | None:
+    """Return the error itself, or the full disk that torch hides behind an error of its own."""
+    first = error
+    while error is not None:
+        if isinstance(error, OSError) and (error is first or error.errno in _FULL):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _os_error(error: OSError) -> tuple[int, str | None]:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in _FULL:
         return 1, (
             f"the disk is full{where}: {error.strerror}. What was written before is whole; free "
-            "some space and go on with --ckpt_path last."
+            "some space and go on with --ckpt_path auto."
         )
-    if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)):
+    named = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
+    if isinstance(error, named) or error.errno == errno.ENAMETOOLONG:
         return 2, f"{error.strerror}{where}. Give a path that can be used."
     return 1, None
 
@@ -94,6 +118,11 @@ def place(error: Exception) -> str:
     """Return the function, file and line that raised an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.name} in {Path(frame.filename).name}, line {frame.lineno}"
+
+
+def raised_in(error: BaseException, package: str) -> bool:
+    """Return whether code of a package raised an error."""
+    return package in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
 
 
 def _without_worker(text: str) -> str:

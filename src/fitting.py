@@ -1,13 +1,16 @@
 """The beginning and the end of a fit: starting weights, the run folder's files, the summary."""
 
+import copy
 import math
 import secrets
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch import Callback
 
@@ -54,7 +57,7 @@ def starting_weights(
         return []
     source = Path(options.init_from)
     path = RunFolder(source).require().best_or_last() if source.is_dir() else source
-    content = checkpoint.read_checkpoint(path)
+    content = checkpoint.read_checkpoint(path, "--init_from")
     theirs = (content.get("preprocessing") or {}).get("classes")
     fresh = checkpoint.transplant(path, content, model.net, keep_head=theirs == classes)
     print(f"starting from the weights of {path}")
@@ -98,10 +101,49 @@ def _go_on(folder: RunFolder, fingerprint: str, config: Mapping[str, Any]) -> No
             f"{began_with[:12]}, now {fingerprint[:12]}). Bring the old data back, or start a new "
             "run with --init_from."
         )
+    stored = yaml.safe_load(folder.config.read_text("utf-8"))
+    changed = [
+        f"{name} is {new!r} and was {old!r}"
+        for name, (old, new) in _differences(_fixed(stored), _fixed(config)).items()
+    ]
+    if changed:
+        raise UserError(
+            f"a run goes on with the config it began with: {'; '.join(changed)}. Leave that out, "
+            f"or train on with it in a new run: --init_from {folder.path}."
+        )
     text = yaml.safe_dump(dict(config), sort_keys=False)
     if text != folder.config.read_text("utf-8"):
         number = len(list(folder.path.glob("config.resume-*.yaml"))) + 1
         (folder.path / f"config.resume-{number}.yaml").write_text(text, "utf-8")
+
+
+_FREE = ("root", "source", "num_workers", "eval_batch_size", "on_bad_image")  # of data
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a config that the numbers of a run depend on, flat."""
+    trainer = config.get("trainer") or {}
+    kept = ("precision", "accumulate_grad_batches", "gradient_clip_val")
+    part = {
+        "seed_everything": config.get("seed_everything"),
+        "model": config.get("model"),
+        "data": {k: v for k, v in (config.get("data") or {}).items() if k not in _FREE},
+        "trainer": {name: trainer.get(name) for name in kept},
+    }
+    return dict(_flat(part, ""))
+
+
+def _flat(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, child in node.items():
+            yield from _flat(child, f"{name}.{key}".lstrip("."))
+    else:
+        yield name, node
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = dict.fromkeys([*old, *new])
+    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
 
 
 def describe_data(data: DataModule) -> str:
@@ -117,6 +159,42 @@ def describe_data(data: DataModule) -> str:
     if found.notes:
         lines.append(f"notes: {', '.join(f'{n} {note}' for note, n in found.notes.items())}")
     return "\n".join(lines)
+
+
+def check_apart(folder: RunFolder | None, location: Path) -> None:
+    """Raise UserError if the run folder would lie inside the data."""
+    if folder is None or not location.is_dir():
+        return
+    inside = folder.path.resolve()
+    if location.resolve() in (inside, *inside.parents):
+        raise UserError(
+            f"--run_dir {folder.path} lies inside --data.root {location}: the run's files would "
+            "become data. Give a folder outside."
+        )
+
+
+def try_step(model: Classifier, data: DataModule) -> None:
+    """Send two grey pictures of the training size through a copy of the network and the loss.
+
+    Raises:
+        UserError: if either fails, before a run folder is made.
+    """
+    net = copy.deepcopy(model.net).train()
+    size = data.training_shape
+    pixels = torch.full((min(2, data.batch_size), *size), 128, dtype=torch.uint8)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # a loss that would broadcast its targets
+            logits = model.check_logits(net(pixels), pixels)
+            loss = model.loss(logits, torch.zeros(len(pixels), dtype=torch.int64))
+        if loss.dim():
+            raise ValueError(f"the loss has the shape {list(loss.shape)}, expected is one number")
+    except (RuntimeError, TypeError, ValueError, UserWarning) as error:
+        raise UserError(
+            f"{type(net).__name__} or the loss fails on {len(pixels)} training picture(s) of "
+            f"{size[0]} x {size[1]} pixels: {error}. Change data.image_size, data.batch_size, "
+            "model.net or model.loss."
+        ) from error
 
 
 def describe_net(model: Classifier) -> str:

@@ -31,12 +31,13 @@ class FitOptions:
             folder). Classes that differ get a new head.
         init_optimizer: Take its optimizer state (momentum) too; rates stay those of the config.
         monitor: Score that makes best.ckpt; ties go to the lower val/loss, then the earlier.
-        monitor_mode: Whether the best monitored score is the highest or the lowest.
+        monitor_mode: Whether the highest (max) or the lowest (min) monitored score is the best;
+            None means min for a loss and max for anything else.
         stop_on_nonfinite: Stop the run at a loss that is infinite or no number.
     """
 
     init_from: str | None = None
     init_optimizer: bool = False
     monitor: str = "val/accuracy"
-    monitor_mode: Literal["max", "min"] = "max"
+    monitor_mode: Literal["max", "min"] | None = None
     stop_on_nonfinite: bool = True

@@ -17,7 +17,7 @@ _WARNINGS = (
     # predict_step collects rows; the table is the result.
     r"predict returned None if it was on purpose",
     # Every process computes the same scores from the same table.
-    r"It is recommended to use `self\.log\('val/.*sync_dist=True\)`",
+    r"It is recommended to use `self\.log\('(val|train)/.*sync_dist=True\)`",
     # data.val_fraction 0 means no validation.
     r"Total length of `list` across ranks is zero",
     # Inside Lightning: https://github.com/pytorch/pytorch/pull/160843
@@ -27,7 +27,9 @@ _WARNINGS = (
 )
 
 # Lines at level INFO: advertising, and the way Lightning saves (loading is what must be safe).
-_LINES = re.compile(r"Tip: |`weights_only` was not set|litlogger|LitLogger")
+_LINES = re.compile(
+    r"Tip: |Loading `train_dataloader` to estimate|`weights_only` was not set|litlogger|LitLogger"
+)
 _LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",

@@ -39,9 +39,19 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What a fit makes before its first step is over."""
+        return (self.config, self.samples, self.record, self.metrics, self.summary)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that a fit makes."""
+        return (self.checkpoints, self.path / "wandb")
+
+    @property
     def holds_run(self) -> bool:
-        """Whether anything of a run lies there."""
-        return self.config.exists() or self.checkpoints.exists()
+        """Whether anything lies there that a new run would write over."""
+        return any(path.exists() for path in (*self.files, *self.folders))
 
     def require(self) -> "RunFolder":
         """Return self, or raise UserError if this is no run folder."""
@@ -60,17 +70,24 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--run_dir {self.path} is a file. Give a folder.")
         if self.holds_run:
+            there = "" if self.last.is_file() else ", which has no checkpoint yet"
             raise UserError(
-                f"--run_dir {self.path} already holds a run. Go on with it by --ckpt_path last (or "
-                "auto), or give another --run_dir."
+                f"--run_dir {self.path} already holds a run{there}. Go on with it by --ckpt_path "
+                "last (or auto, which starts anew if there is no checkpoint), or give another "
+                "--run_dir."
             )
 
     def discard(self) -> None:
-        """Remove what was written for a run that never took a step; other files stay."""
-        for path in (self.config, self.samples, self.record, self.metrics, self.summary):
+        """Remove what was written for a run that never took a step.
+
+        `require_free` has made sure that nothing of these names was there before.
+        """
+        for path in self.files:
             path.unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.path / "wandb"):
+        for folder in self.folders:
             shutil.rmtree(folder, ignore_errors=True)
+        for rest in (*self.path.glob("*.tmp"), *self.path.glob(".*.tmp")):
+            rest.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -96,8 +113,20 @@ class RunFolder:
         return self.best if self.best.is_file() else self.checkpoint("last")
 
     def read_record(self) -> dict[str, Any]:
-        """Return run.json, or an empty dictionary if it is not there."""
-        return json.loads(self.record.read_text("utf-8")) if self.record.is_file() else {}
+        """Return run.json, or an empty dictionary if it is not there.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        if not self.record.is_file():
+            return {}
+        try:
+            found = json.loads(self.record.read_text("utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.record} is damaged: {error}. Bring it back.") from error
+        if not isinstance(found, dict):
+            raise UserError(f"{self.record} is damaged: it holds no record. Bring it back.")
+        return found
 
 
 def new_run_path(config: Path | None, now: datetime | None = None) -> Path:

@@ -1,6 +1,8 @@
 """Which run folder and which checkpoint a command line means; nothing is written here."""
 
+import csv
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from src.errors import UserError
 from src.run import RunFolder, new_run_path
 
 COMMANDS = ("fit", "validate", "test", "predict")
+DEFAULT_EPOCHS = 10
 RUN_DIR = "WAGGLE_RUN_DIR"  # the launching process settles the folder for its children
 
 
@@ -54,16 +57,45 @@ def without_option(args: Sequence[str], name: str) -> list[str]:
     ]
 
 
-def check_trainer(trainer: Any) -> None:
+def settle_length(trainer: Any) -> None:
+    """Give a run of no stated length DEFAULT_EPOCHS epochs.
+
+    Args:
+        trainer: The parsed `trainer` options; max_epochs may be set.
+    """
+    if trainer.max_epochs is None:
+        ends_otherwise = trainer.max_steps != -1 or trainer.max_time is not None
+        trainer.max_epochs = -1 if ends_otherwise else DEFAULT_EPOCHS
+
+
+def check_trainer(trainer: Any, args: Sequence[str]) -> None:
     """Raise UserError for options of Lightning's that would break what a run promises.
 
     Args:
         trainer: The parsed `trainer` options.
+        args: The words of the command line.
     """
+    several = str(trainer.devices) not in ("auto", "1", "-1")
+    if several and "LOCAL_RANK" not in os.environ and list(args) != sys.argv[1:]:
+        raise UserError(
+            f"--trainer.devices {trainer.devices}: Lightning starts the other processes with the "
+            "command line of this one, so several devices need `python -m src.train ...` from a "
+            "shell, not main([...]) from Python."
+        )
     if trainer.use_distributed_sampler:
         raise UserError(
             "--trainer.use_distributed_sampler true: the order and the shards are computed from "
             "(seed, epoch) here, and Lightning's sampler would break resume and scores. Drop it."
+        )
+    for name in ("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"):
+        value = getattr(trainer, name)
+        if value is not None and not isinstance(value, (str, dict)) and value <= 0:
+            raise UserError(f"--trainer.{name} is {value}; it must be above 0.")
+    launched = {"TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "MASTER_ADDR"} & set(os.environ)
+    if trainer.num_nodes > 1 and not launched:
+        raise UserError(
+            f"--trainer.num_nodes {trainer.num_nodes}: start it with torchrun or SLURM on every "
+            "machine, or set it to 1."
         )
     if trainer.default_root_dir is not None:
         raise UserError(
@@ -95,7 +127,7 @@ def with_stored_config(args: list[str], scratch: Path) -> list[str]:
         if not goes_on or option_values(args, "--config", "-c"):
             return args
         folder = RunFolder(named[-1])
-        if checkpoints[-1] == "auto" and not folder.holds_run:
+        if checkpoints[-1] == "auto" and not folder.config.is_file():
             return args
         stored = read_config(folder.require().config)
     else:
@@ -158,6 +190,8 @@ def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
         return Plan(folder, folder.require().checkpoint("last"), resumes=True)
     if name == "auto":
         there = folder.last.is_file()
+        if not folder.config.is_file():
+            folder.require_free()
         return Plan(folder, folder.last if there else None, resumes=there)
     if getattr(rank_zero_only, "rank", 0) in (
         0,
@@ -207,3 +241,20 @@ def own_data(command: str, plan: Plan, options: Any, args: Sequence[str]) -> Pat
     if command == "predict" or not is_own or (root / split).is_dir():
         return None
     return folder.samples
+
+
+def check_samples(plan: Plan) -> None:
+    """Raise UserError if samples.csv of the run folder is missing or was cut."""
+    assert plan.folder is not None
+    folder = plan.folder
+    if not folder.samples.is_file():
+        raise UserError(f"{folder.samples} is missing. Bring it back.")
+    counts = folder.read_record().get("data", {}).get("counts", {})
+    expected = sum(sum(part.values()) for part in counts.values())
+    with folder.samples.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        found = sum(row.get("split") != "skipped" for row in csv.DictReader(file))
+    if counts and found != expected:
+        raise UserError(
+            f"{folder.samples} is damaged: it lists {found} pictures and the run began with "
+            f"{expected}. Bring it back."
+        )

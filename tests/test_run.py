@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -497,18 +498,19 @@ class TestOwnData:
 def trainer_options(**changed: Any) -> Any:
     plain = {
         "accelerator": "auto", "devices": "auto", "precision": None, "default_root_dir": None,
-        "use_distributed_sampler": False,
+        "use_distributed_sampler": False, "val_check_interval": None, "num_nodes": 1,
+        "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1,
     }  # fmt: skip
     return SimpleNamespace(**{**plain, **changed})
 
 
 class TestTrainerOptions:
     def test_what_breaks_a_promise_is_refused(self) -> None:
-        check_trainer(trainer_options())
+        check_trainer(trainer_options(), sys.argv[1:])
         with pytest.raises(UserError, match=r"use_distributed_sampler true: the order .*Drop it"):
-            check_trainer(trainer_options(use_distributed_sampler=True))
+            check_trainer(trainer_options(use_distributed_sampler=True), sys.argv[1:])
         with pytest.raises(UserError, match=r"default_root_dir x: .* Give --run_dir DIR instead"):
-            check_trainer(trainer_options(default_root_dir="x"))
+            check_trainer(trainer_options(default_root_dir="x"), sys.argv[1:])
 
     def machine(self, monkeypatch: pytest.MonkeyPatch, gpus: int, bf16: bool = True) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -725,7 +727,7 @@ def oserror(number: int, name: str | None = "a.ckpt") -> OSError:
     return OSError(number, os.strerror(number), name)
 
 
-FULL = r"the disk is full \(a\.ckpt\): No space left on device\. .*--ckpt_path last"
+FULL = r"the disk is full \(a\.ckpt\): No space left on device\. .*--ckpt_path auto"
 
 
 class TestFailures:
@@ -834,7 +836,7 @@ class TestFailures:
         if isinstance(error, UserError):
             assert err == "error: mend it\n"
         if isinstance(error, KeyboardInterrupt):
-            assert err == "stopped by Ctrl-C\n"
+            assert err.startswith("stopped by Ctrl-C. Epochs that were over")
 
     def test_all_went_well(self) -> None:
         with end_with_message() as outcome:

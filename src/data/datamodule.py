@@ -144,14 +144,20 @@ class DataModule(LightningDataModule):
 
     def _find(self, command: str) -> Found:
         if command == "fit":
-            if self.augmentation is not None:
-                self.augmentation.check(self.image_size)
+            _ = self.training_shape  # tries the augmentation
             return find_training(self.location, self._classes, self.on_bad_image, self.split_rules)
         if command == "predict":
             return find_unlabelled(self.location, self.classes, self.samples)
         own_test = self.validate_on_test and self.samples is not None
         split = "val" if command == "validate" and not own_test else "test"
         return find_labelled(self.location, self.classes, self.on_bad_image, split, self.samples)
+
+    @property
+    def training_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of a training picture, after augmentation."""
+        if self.augmentation is None:
+            return (self.image_size, self.image_size, 3)
+        return self.augmentation.check(self.image_size)
 
     @property
     def location(self) -> Path:
@@ -202,7 +208,10 @@ class DataModule(LightningDataModule):
     def _blocks(self, index: Index) -> ResumableLoader:
         trainer: Any = self.trainer
         blocks = EvaluationBlocks(
-            len(index), self.eval_batch_size, trainer.global_rank, trainer.world_size
+            len(index),
+            min(self.eval_batch_size, len(index)),
+            trainer.global_rank,
+            trainer.world_size,
         )
         return self._loader(self._pictures(index), blocks)
 

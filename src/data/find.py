@@ -48,6 +48,10 @@ def data_root(root: str | None, source: Source | None) -> Path:
     Raises:
         UserError: if neither is given.
     """
+    if root is not None and not root.strip():
+        raise UserError(
+            "--data.root is empty. Give a folder or a CSV (is a shell variable unset?)."
+        )
     if root is not None:
         return Path(root).expanduser()
     if source is None:
@@ -110,7 +114,11 @@ def find_labelled(
             "--data.root a folder with labelled pictures; `validate` scores the val split."
         )
     kept, hashes, about = _checked(listing, on_bad_image)
-    return Found(Index.of(kept, classes, hashes, split), **about)
+    index = Index.of(kept, classes, hashes, split)
+    if samples is not None:
+        changed = _changed(index, samples, classes)
+        about["notes"] |= {"changed since the run began": changed} if changed else {}
+    return Found(index, **about)
 
 
 def find_unlabelled(root: Path, classes: Sequence[str], samples: Path | None) -> Found:
@@ -152,6 +160,14 @@ def _stored(samples: Path, root: Path, classes: Sequence[str], split: str) -> Li
             f"more, {missing[0]} among them. If the data have moved, give --data.root DIR."
         )
     return Listing.of(index)
+
+
+def _changed(index: Index, samples: Path, classes: Sequence[str]) -> int:
+    """Return how many pictures have other pixels than the run's samples.csv says."""
+    stored = Index.from_csv(samples, index.root, classes)
+    began = dict(zip(stored.paths, stored.hashes, strict=True))
+    pairs = zip(index.paths, index.hashes, strict=True)
+    return sum(began[path] != content for path, content in pairs)
 
 
 def _checked(

@@ -159,7 +159,8 @@ def _key(path: Path) -> _Key | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    # The change time too: a copy may keep size and modification time.
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _cache_file(root: Path) -> Path | None:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
 
-from src.data.download import download
+from src.data.download import download, shown
 from src.data.insects import write_insects
 from src.data.unpack import unpack
 from src.errors import RunFailureError, UserError
@@ -144,7 +144,7 @@ class Archive(Source):
             above = root if root.exists() else root.parent
             found = sorted(entry.name for entry in above.iterdir()) if above.is_dir() else []
             raise UserError(
-                f"the archive {self.url} has no folder '{self.subfolder}'; found: "
+                f"the archive {shown(self.url)} has no folder '{self.subfolder}'; found: "
                 f"{', '.join(found[:10]) or 'nothing'}. Correct data.source.subfolder."
             )
         for name, expected in self.counts.items():
@@ -152,7 +152,7 @@ class Archive(Source):
             if found_files != expected:
                 raise UserError(
                     f"data.source.counts says {expected} files under '{name}', the archive "
-                    f"{self.url} gave {found_files}: {mend}."
+                    f"{shown(self.url)} gave {found_files}: {mend}."
                 )
 
 

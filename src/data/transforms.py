@@ -84,15 +84,15 @@ class Augmentation:
             )
         return result
 
-    def check(self, image_size: int) -> None:
-        """Try the pipeline on one grey picture, before any training.
+    def check(self, image_size: int) -> tuple[int, ...]:
+        """Try the pipeline on one grey picture, before any training; return the result's shape.
 
         Raises:
             UserError: if it fails, or turns out anything but uint8 pixels.
         """
         grey = np.full((image_size, image_size, 3), 128, np.uint8)
         try:
-            self(grey, 0, 0)
+            return self(grey, 0, 0).shape
         except UserError:
             raise
         except Exception as error:  # whatever a transform raises is the recipe's mistake here

@@ -14,12 +14,13 @@ from src.run import RunFolder
 __all__ = ["Checkpoints", "MetricsCsv", "NonFiniteGuard", "StepSeed", "loop_callbacks"]
 
 
-def loop_callbacks(options: Any, folder: RunFolder | None) -> list[Callback]:
+def loop_callbacks(options: Any, folder: RunFolder | None, goes_on: bool = False) -> list[Callback]:
     """Return the callbacks of a fit.
 
     Args:
         options: The parsed options of fit.
         folder: The run folder; None under fast_dev_run, which keeps nothing.
+        goes_on: Whether the run in the folder goes on.
     """
     found: list[Callback] = [StepSeed(options.seed_everything)]
     if options.stop_on_nonfinite:
@@ -30,5 +31,6 @@ def loop_callbacks(options: Any, folder: RunFolder | None) -> list[Callback]:
     if folder is not None:
         found.append(MetricsCsv(folder.metrics))
         if options.trainer.enable_checkpointing is not False:
-            found.append(Checkpoints(folder.checkpoints, options.monitor, options.monitor_mode))
+            mode = options.monitor_mode
+            found.append(Checkpoints(folder.checkpoints, options.monitor, mode, goes_on))
     return found

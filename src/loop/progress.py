@@ -17,6 +17,7 @@ class EpochLines(ProgressBar):
         super().__init__()
         self._enabled = True
         self._start, self._first_epoch, self._best = 0.0, 0, 0.0
+        self._printed = -1
 
     @property
     def state_key(self) -> str:
@@ -47,7 +48,14 @@ class EpochLines(ProgressBar):
         """Print the line."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not self._enabled:
             return
+        self._printed = trainer.current_epoch
         print(self.line(trainer, pl_module.scores), flush=True)  # type: ignore[arg-type]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line of an epoch without a validation."""
+        if self._enabled and self._printed != trainer.current_epoch:
+            module: Any = pl_module
+            print(self.line(trainer, module.train_scores()), flush=True)
 
     def line(self, trainer: Trainer, scores: dict[str, float]) -> str:
         """Return the line for these scores."""

@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import loggers
 
+from src.errors import UserError
+
+MODES = ("online", "offline", "disabled", "dryrun", "shared")
+
 
 class WandbLogger(loggers.WandbLogger):
     """Mirrors the run to Weights & Biases; metrics.csv stays the truth.
@@ -61,6 +65,11 @@ class WandbLogger(loggers.WandbLogger):
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        if mode == "online" and not has_key():
+            print("wandb: no key was found, so the run is logged offline", file=sys.stderr)
+            mode = "offline"
+        if mode not in MODES:
+            raise UserError(f"WANDB_MODE is '{mode}'; allowed are {', '.join(MODES)}.")
         self._configure(mode)
         try:
             return super().experiment

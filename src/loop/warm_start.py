@@ -21,7 +21,7 @@ class OptimizerStart(Callback):
         """Load the state.
 
         Raises:
-            UserError: if it belongs to another optimizer or other tensors.
+            UserError: if it belongs to tensors of other shapes.
         """
         optimizer = trainer.optimizers[0]
         fresh = optimizer.state_dict()

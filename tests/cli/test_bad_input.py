@@ -3,8 +3,10 @@
 import re
 import resource
 import shutil
+import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,6 +193,38 @@ CASES: dict[str, tuple[Build, str]] = {
     "optimizer state from nowhere": (fit("--init_optimizer=true"), r"needs --init_from"),
     "test without a run": (lambda _: ["test"], r"needs a run: give --run_dir"),
     "test of no run": (lambda _: ["test", "--run_dir=."], r"is no run folder"),
+    "an empty root": (fit("--data.root="), r"--data\.root is empty"),
+    "a run folder inside the data": (fit("--run_dir=data/run"), r"lies inside --data\.root data"),
+    "a run folder that is the data": (fit("--run_dir=data"), r"lies inside --data\.root data"),
+    "weights from nowhere": (fit("--init_from=nope"), r"--init_from nope: there is no such"),
+    "a loss of another kind": (
+        fit("--model.loss=torch.nn.MSELoss"),
+        r"SmallResNet or the loss fails on 2 training picture",
+    ),
+    "one picture under BatchNorm": (
+        fit("--data.batch_size=1", "--data.image_size=8"),
+        r"fails on 1 training picture\(s\) of 8 x 8.*more than 1 value",
+    ),
+    "validation every zero steps": (
+        fit("--trainer.val_check_interval=0"),
+        r"--trainer\.val_check_interval is 0; it must be above 0",
+    ),
+    "validation after more batches than there are": (
+        fit("--trainer.val_check_interval=100"),
+        r"the Trainer refuses: .*val_check_interval",
+    ),
+    "nodes that nobody starts": (fit("--trainer.num_nodes=2"), r"start it with torchrun or SLURM"),
+    "several devices from Python": (fit("--trainer.devices=2"), r"not main\(\[\.\.\.\]\)"),
+    "a section that is no mapping": (config("data: hello\n"), r"data is 'hello'; expected are opt"),
+    "a folder as config": (fit("--config=data"), r"--config data is a folder"),
+    "a rate that is no number": (
+        fit("--model.optimizer.lr=fast"),
+        r"--model\.optimizer: 'fast' is none of: float",
+    ),
+    "a fraction that is no number": (
+        fit("--data.val_fraction=x"),
+        r"--data\.val_fraction: 'x' is none of: float, NoneType",
+    ),
     "an unknown command": (lambda _: ["tran"], r"tran.*fit"),
 }
 
@@ -257,9 +291,13 @@ def test_damaged_checkpoints(
 
 
 def flip(path: Path) -> None:
-    """Flip one bit in the middle of a file, where the tensors lie."""
+    """Flip one bit in the middle of the largest tensor."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    lengths = content[largest.header_offset + 26 : largest.header_offset + 30]
+    start = largest.header_offset + 30 + sum(struct.unpack("<HH", lengths))
+    content[start + largest.file_size // 2] ^= 1
     path.write_bytes(content)
 
 
@@ -325,3 +363,106 @@ def test_a_full_disk(pictures: Path, tmp_path: Path) -> None:
     assert re.search(r"error: .*disk", ended.stderr)
     assert "Traceback" not in ended.stderr
     assert not [name for name in tree(tmp_path / "run") if name.endswith((".tmp", ".ckpt"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--model.optimizer.lr=0.5"], r"model\.optimizer\.init_args\.lr is 0\.5 and was 0\.05"),
+        (["--data.batch_size=4"], r"data\.batch_size is 4 and was 8.*--init_from"),
+        (["--seed_everything=3"], r"seed_everything is 3 and was 0"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_config(
+    words: list[str], match: str, cli: Cli, trained: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    before = tree(run)
+    ended = cli("fit", "--run_dir", run, "--ckpt_path=last", "--trainer.max_epochs=3", *words)
+    assert ended.code == 2
+    assert re.search(match, ended.err), ended.err
+    assert tree(run) == before
+
+
+@pytest.mark.parametrize("name", ["samples.csv", "metrics.csv", "wandb/old/precious"])
+def test_files_of_the_user_are_never_taken_for_a_runs(name: str, cli: Cli, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data", {"train": 4})
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for how in ([], ["--ckpt_path=auto"]):
+        ended = cli("fit", "--data.root=data", "--run_dir=mine", *TINY, *how)
+        assert ended.code == 2
+        assert re.search("already holds a run, which has no checkpoint yet", ended.err)
+    assert tree(tmp_path / "mine") == {name}
+    assert mine.read_text() == "mine"
+
+
+def test_other_classes_than_the_checkpoints(cli: Cli, trained: Path) -> None:
+    ended = cli("test", "--run_dir", trained, "--data.classes=[bug, ant]")
+    assert ended.code == 2
+    assert re.search(r"was trained on \['ant', 'bug'\]", ended.err)
+    assert not (trained / "test.json").exists()
+
+
+def test_another_picture_size_than_the_checkpoints_is_told(
+    cli: Cli, trained: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    ended = cli("test", "--run_dir", run, "--data.image_size=40")
+    assert ended.code == 0
+    assert "WARNING: data.image_size is 40, and the run was trained with 32" in ended.err
+
+
+def test_a_truncated_list_of_samples(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    lines = (run / "samples.csv").read_text().splitlines(keepends=True)
+    (run / "samples.csv").write_text("".join(lines[:20]))
+    ended = cli("test", "--run_dir", run)
+    assert ended.code == 2
+    assert re.search(r"samples\.csv is damaged: it lists 19 .* began with 54", ended.err)
+
+
+def test_a_damaged_record(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (run / "run.json").write_text("{")
+    ended = cli("test", "--run_dir", run)
+    assert ended.code == 2
+    assert re.search(r"run\.json is damaged", ended.err)
+
+
+def test_changed_test_pictures_are_told(cli: Cli, tmp_path: Path) -> None:
+    root = make_pictures(tmp_path / "data", {"train": 4, "test": 2})
+    words = ("fit", "--data.root", root, "--run_dir=run", *TINY, "--trainer.max_epochs=1")
+    assert cli(*words).code == 0
+    shutil.copy(root / "train/ant/0.png", root / "test/ant/0.png")
+    ended = cli("test", "--run_dir=run")
+    assert ended.code == 0
+    assert "notes: 1 changed since the run began" in ended.out
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(cli: Cli, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data", {"train": 2, "val": 2})
+    ended = cli(
+        "fit", "--data.root=data", "--run_dir=run", *TINY, "--trainer.max_epochs=1",
+        "--model.optimizer.lr=1e30",
+    )  # fmt: skip
+    assert ended.code == 1
+    assert re.search(r"the validation loss is nan after step 1 .*diverged", ended.err)
+    assert not Path("run/checkpoints/best.ckpt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not on this system: SIGTERM")
+def test_sigterm_is_no_success(pictures: Path, tmp_path: Path) -> None:
+    words = ["fit", f"--data.root={pictures}", f"--run_dir={tmp_path / 'run'}", *TINY]
+    program = [sys.executable, "-m", "src.train", *words, "--trainer.max_epochs=1000"]
+    with subprocess.Popen(
+        program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("epoch 2/") for line in process.stdout)
+        process.terminate()
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM" in err
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

@@ -288,3 +288,82 @@ def test_logger_overlays_write_into_the_run_folder(cli: Cli, pictures: Path, log
     )  # fmt: skip
     assert ended.code == 0, ended.err
     assert any(name.startswith(logger + "/") for name in tree(Path("run")))
+
+
+class TestHowRunsEnd:
+    def test_max_steps_alone_ends_a_run(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_steps=60")
+        assert cli(*words).code == 0  # 5 steps an epoch: more than the default of ten epochs
+        assert rows(Path("run"))[-1]["step"] == "60"
+
+    def test_a_run_cut_inside_an_epoch_says_that_it_can_not_go_on(
+        self, cli: Cli, pictures: Path
+    ) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY)
+        assert cli(*words, "--trainer.max_steps=7").code == 0
+        ended = cli(*words, "--trainer.max_steps=20", "--ckpt_path=last")
+        assert ended.code == 2
+        assert "inside an epoch" in ended.err
+        assert last(Path("run"))["global_step"] == 7
+
+    def test_a_run_that_stopped_early_stays_stopped(self, cli: Cli, pictures: Path) -> None:
+        words = ["fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=9"]
+        words += ["--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping"]
+        words += ["--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.patience=1"]
+        words += ["--trainer.callbacks.min_delta=1e9"]  # nothing is an improvement but the first
+        assert cli(*words).code == 0
+        before = rows(Path("run"))
+        assert len(before) == 2
+        assert cli("fit", "--run_dir=run", "--ckpt_path=last").code == 0
+        assert rows(Path("run")) == before
+
+    def test_monitoring_a_loss_keeps_the_lowest(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=4")
+        assert cli(*words, "--monitor=val/loss").code == 0
+        losses = [float(row["val/loss"]) for row in rows(Path("run"))]
+        best = json.loads(Path("run/summary.json").read_text())["best"]
+        assert best["val/loss"] == min(losses) < max(losses)
+
+    def test_a_checkpoint_file_goes_on_in_a_new_folder_with_a_best_of_its_own(
+        self, cli: Cli, pictures: Path, trained: Path
+    ) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir=new", *TINY, "--trainer.max_epochs=3")
+        ended = cli(*words, "--ckpt_path", trained / "checkpoints" / "last.ckpt")
+        assert ended.code == 0, ended.err
+        assert json.loads(Path("new/summary.json").read_text())["best"]["epoch"] == 2
+        assert Path("new/checkpoints/best.ckpt").is_file()
+
+    def test_resumes_are_numbered(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY)
+        for epochs in (1, 2, 3):
+            ended = cli(*words, f"--trainer.max_epochs={epochs}", "--ckpt_path=auto")
+            assert ended.code == 0
+        lengths = [
+            yaml.safe_load(Path(f"run/{name}.yaml").read_text())["trainer"]["max_epochs"]
+            for name in ("config", "config.resume-1", "config.resume-2")
+        ]
+        assert lengths == [1, 2, 3]
+
+    def test_an_epoch_without_validation_has_its_line(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=2")
+        ended = cli(*words, "--data.val_fraction=0")
+        assert ended.code == 0, ended.err
+        assert [line[:9] for line in ended.out.splitlines() if "| step" in line] == [
+            "epoch 1/2",
+            "epoch 2/2",
+        ]
+        assert "there is no best.ckpt" in ended.err
+
+
+def test_equally_many_other_classes_get_a_new_head(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    root = make_pictures(tmp_path / "others", {"train": 6}, ("moth", "newt"))
+    ended = cli(
+        "fit", "--data.root", root, "--run_dir=run", *TINY, "--model.optimizer.lr=0.0",
+        "--trainer.max_epochs=1", f"--init_from={trained}",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "a new head" in ended.out
+    old = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(
+        old["net.head.weight"], last(Path("run"))["state_dict"]["net.head.weight"]
+    )

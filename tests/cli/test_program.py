@@ -6,7 +6,6 @@ import sys
 import pytest
 import yaml
 
-from src.cli import WaggleCLI
 from src.train import main
 from tests.cli.conftest import Cli
 from tests.helpers import ROOT
@@ -63,11 +62,6 @@ def test_dotted_overrides_win_over_configs_in_order(cli: Cli) -> None:
 def test_main_takes_its_words_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "nonsense"])
     assert main() == 2
-
-
-def test_a_checkpoint_can_not_override_the_command_line() -> None:
-    """Lightning would merge a checkpoint's hyperparameters over the options here."""
-    assert WaggleCLI._parse_ckpt_path.__doc__.startswith("Do nothing")
 
 
 def test_help_imports_neither_wandb_nor_albumentations() -> None:

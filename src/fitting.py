@@ -18,6 +18,7 @@ from src import checkpoint
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.errors import UserError
+from src.hardware import full_precision
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
@@ -123,12 +124,15 @@ _FREE = ("root", "source", "num_workers", "eval_batch_size", "on_bad_image")  # 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a config that the numbers of a run depend on, flat."""
     trainer = config.get("trainer") or {}
-    kept = ("precision", "accumulate_grad_batches", "gradient_clip_val")
+    kept = ("accumulate_grad_batches", "gradient_clip_val")
     part = {
         "seed_everything": config.get("seed_everything"),
         "model": config.get("model"),
         "data": {k: v for k, v in (config.get("data") or {}).items() if k not in _FREE},
-        "trainer": {name: trainer.get(name) for name in kept},
+        "trainer": {
+            "precision": full_precision(trainer.get("precision")),
+            **{name: trainer.get(name) for name in kept},
+        },
     }
     return dict(_flat(part, ""))
 

@@ -51,11 +51,15 @@ def _number_of_devices(devices: Any) -> int:
     return int(devices) if str(devices).isdigit() else 0
 
 
+def full_precision(precision: Any) -> str:
+    """Return the full name of a precision: 32-true for 32 and for None."""
+    names = {"None": "32-true", "32": "32-true", "64": "64-true"}
+    names |= {"16": "16-mixed", "bf16": "bf16-mixed"}
+    return names.get(str(precision), str(precision))
+
+
 def _check_precision(precision: str, on_gpu: bool) -> None:
-    names = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed", "64": "64-true"}
-    full = names.get(precision, precision)
-    if full == "None":
-        return
+    full = full_precision(precision)
     on_cpu = not on_gpu and not torch.backends.mps.is_available()
     if on_cpu and full not in _CPU_PRECISIONS:
         raise UserError(

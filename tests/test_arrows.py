@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     },
     # What cli.py is divided into.
     "src.fitting": {
+        "src.hardware",
         "src.checkpoint",
         "src.classifier",
         "src.data.datamodule",

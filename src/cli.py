@@ -1,6 +1,7 @@
 """The LightningCLI subclass: parse, settle folder and classes, build the parts, run the command."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def run(args: list[str]) -> int:
     """Run one command; return its exit code."""
     quiet_libraries()
     with end_with_message() as outcome, tempfile.TemporaryDirectory() as scratch:
-        WaggleCLI(with_stored_config(args, Path(scratch)))
+        WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=args == sys.argv[1:])
     return outcome.code
 
 
@@ -52,11 +53,12 @@ class WaggleCLI(LightningCLI):
     """Builds a run from the command line and carries it out.
 
     Args:
-        args: The words of the command line.
+        args: The words of the command line, after those of the run folder.
+        from_shell: Whether this process was started with that command line.
     """
 
-    def __init__(self, args: list[str]) -> None:
-        self.args = args
+    def __init__(self, args: list[str], from_shell: bool) -> None:
+        self.args, self.from_shell = args, from_shell
         super().__init__(
             Classifier,
             DataModule,
@@ -142,7 +144,7 @@ class WaggleCLI(LightningCLI):
         """Settle what the parts are built from, so that mistakes are found before the first one."""
         options, command = self.options, self.config.subcommand
         hardware.check(options.trainer)
-        check_trainer(options.trainer, self.args)
+        check_trainer(options.trainer, self.from_shell)
         settle_length(options.trainer)
         check_extras(options.trainer.logger)
         self.plan: Plan = plan_command(command, options)

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +67,15 @@ def settle_length(trainer: Any) -> None:
         trainer.max_epochs = -1 if ends_otherwise else DEFAULT_EPOCHS
 
 
-def check_trainer(trainer: Any, args: Sequence[str]) -> None:
+def check_trainer(trainer: Any, from_shell: bool) -> None:
     """Raise UserError for options of Lightning's that would break what a run promises.
 
     Args:
         trainer: The parsed `trainer` options.
-        args: The words of the command line.
+        from_shell: Whether this process was started with the command line that is carried out.
     """
     several = str(trainer.devices) not in ("auto", "1", "-1")
-    if several and "LOCAL_RANK" not in os.environ and list(args) != sys.argv[1:]:
+    if several and "LOCAL_RANK" not in os.environ and not from_shell:
         raise UserError(
             f"--trainer.devices {trainer.devices}: Lightning starts the other processes with the "
             "command line of this one, so several devices need `python -m src.train ...` from a "

@@ -20,6 +20,7 @@ from src.errors import RunFailureError, UserError
 from src.failures import end_with_message, place, raised_in
 from src.loop import loop_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
+from src.loop.loggers import place_loggers
 from src.loop.progress import shows_bar
 from src.options import FitOptions, RunOptions
 from src.quiet import quiet_libraries
@@ -310,21 +311,3 @@ class WaggleCLI(LightningCLI):
         notes = self.datamodule.found(command).notes
         if notes and self.trainer.is_global_zero:
             print(f"notes: {', '.join(f'{n} {note}' for note, n in notes.items())}")
-
-
-def place_loggers(loggers: Any, folder: RunFolder | None, wandb_id: str) -> None:
-    """Point the loggers of a parsed config into the run folder, and the run's id into wandb's.
-
-    A relative save_dir is below the run folder.
-    """
-    if folder is None:
-        return
-    for logger in loggers if isinstance(loggers, list) else [loggers]:
-        arguments = getattr(logger, "init_args", None)
-        if arguments is None:
-            continue
-        if "save_dir" in arguments:
-            arguments.save_dir = str(folder.path / (arguments.save_dir or ""))
-        if logger.class_path.endswith("WandbLogger"):
-            arguments.id = arguments.id or wandb_id
-            arguments.name = arguments.name or folder.path.name

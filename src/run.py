@@ -86,8 +86,9 @@ class RunFolder:
             path.unlink(missing_ok=True)
         for folder in self.folders:
             shutil.rmtree(folder, ignore_errors=True)
-        for rest in (*self.path.glob("*.tmp"), *self.path.glob(".*.tmp")):
-            rest.unlink(missing_ok=True)
+        for path in self.files:  # what a write that failed may have left of them
+            for rest in self.path.glob(f"*{path.name}*.tmp"):
+                rest.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 

@@ -74,7 +74,8 @@ def check_trainer(trainer: Any, from_shell: bool) -> None:
         trainer: The parsed `trainer` options.
         from_shell: Whether this process was started with the command line that is carried out.
     """
-    several = str(trainer.devices) not in ("auto", "1", "-1")
+    devices = trainer.devices
+    several = len(devices) > 1 if isinstance(devices, list) else devices not in ("auto", "1", 1)
     if several and "LOCAL_RANK" not in os.environ and not from_shell:
         raise UserError(
             f"--trainer.devices {trainer.devices}: Lightning starts the other processes with the "
@@ -187,16 +188,14 @@ def _outside(name: str | None) -> Path | None:
 def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
     if name == "last":
         return Plan(folder, folder.require().checkpoint("last"), resumes=True)
+    # Only the first process asks: the others may come when it has made the folder.
+    first = not getattr(rank_zero_only, "rank", 0)
+    begun_before = name == "auto" and folder.config.is_file()
+    if first and not begun_before:
+        folder.require_free()
     if name == "auto":
         there = folder.last.is_file()
-        if not folder.config.is_file():
-            folder.require_free()
         return Plan(folder, folder.last if there else None, resumes=there)
-    if getattr(rank_zero_only, "rank", 0) in (
-        0,
-        None,
-    ):  # the others may come after the first has made it
-        folder.require_free()
     return Plan(folder, folder.checkpoint(name) if name else None)
 
 
@@ -231,7 +230,7 @@ def own_data(command: str, plan: Plan, options: Any, args: Sequence[str]) -> Pat
     given = option_values(args, "--data.root")
     if not given:
         root = options.data.root
-        if root and not Path(root).exists() and own.exists():
+        if root and not Path(root).exists() and record.get("root") and own.exists():
             options.data.root = str(own)
         return folder.samples
     split = "val" if command == "validate" else "test"

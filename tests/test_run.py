@@ -504,6 +504,14 @@ def trainer_options(**changed: Any) -> Any:
 
 
 class TestTrainerOptions:
+    def test_several_devices_need_a_shell_and_one_does_not(self) -> None:
+        for devices in ("auto", "1", 1, [0]):
+            check_trainer(trainer_options(devices=devices), False)
+        for devices in (2, "2", [0, 1]):
+            check_trainer(trainer_options(devices=devices), True)
+            with pytest.raises(UserError, match=r"several devices need `python -m src\.train"):
+                check_trainer(trainer_options(devices=devices), False)
+
     def test_what_breaks_a_promise_is_refused(self) -> None:
         check_trainer(trainer_options(), True)
         with pytest.raises(UserError, match=r"use_distributed_sampler true: the order .*Drop it"):

@@ -44,7 +44,7 @@ class Checkpoints(Checkpoint):
             )
         self.folder, self.monitor, self.goes_on = folder, monitor, goes_on
         self.mode = mode or ("min" if monitor.endswith("/loss") else "max")
-        self._stopped = self._cut = False  # by early stopping; inside an epoch by max_steps
+        self._stopped = self._cut = False  # by a callback; inside an epoch
         self.best: dict[str, Any] = {}  # the scores of best.ckpt, with epoch and step
         self._due: dict[str, float] = {}  # scores that a plateau schedule has yet to see
         self._saved_step = -1
@@ -57,9 +57,9 @@ class Checkpoints(Checkpoint):
         """
         if self._cut:
             raise UserError(
-                f"{self.folder / 'last.ckpt'} was written where --trainer.max_steps ended the run, "
-                "inside an epoch; a run goes on from the end of an epoch. Start a new run from its "
-                "weights with --init_from."
+                f"{self.folder / 'last.ckpt'} was written where --trainer.max_steps or "
+                "max_time ended the run, inside an epoch; a run goes on from the end of an epoch. "
+                "Start a new run from its weights with --init_from."
             )
         trainer.should_stop = self._stopped
         self._saved_step = trainer.global_step

@@ -466,3 +466,13 @@ def test_sigterm_is_no_success(pictures: Path, tmp_path: Path) -> None:
     assert process.returncode == 143, err
     assert "stopped by SIGTERM" in err
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_run_that_never_began_takes_nothing_of_the_users(cli: Cli, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data", {"train": 4})
+    (tmp_path / "mine").mkdir()
+    for name in ("notes.txt", "notes.tmp", ".draft.tmp"):
+        (tmp_path / "mine" / name).write_text("mine")
+    ended = cli("fit", "--data.root=data", "--run_dir=mine", *TINY, "--model.optimizer.lr=-1")
+    assert ended.code == 2
+    assert tree(tmp_path / "mine") == {"notes.txt", "notes.tmp", ".draft.tmp"}

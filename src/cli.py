@@ -39,7 +39,10 @@ from src.run_rules import (
     without_option,
 )
 
-_NOT_STORED = ("config", "run_dir", "ckpt_path", "init_from", "init_optimizer")
+_NOT_STORED = (
+    *("config", "run_dir", "ckpt_path", "init_from", "init_optimizer"),
+    *("trust_code", "allow_drift"),
+)
 
 
 def run(args: list[str]) -> int:

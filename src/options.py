@@ -15,11 +15,15 @@ class RunOptions:
             run_dir, `auto` does so if there is one and else starts, a file is gone on from in a new
             folder. Others: what to score; None means best.
         progress: `bar`, `lines` (one line an epoch), `off`; `auto` is a bar on a terminal.
+        trust_code: Prefix of class paths that a run folder may name beside those of this project
+            and of its libraries, such as `my_nets`; may be given more than once. Importing a class
+            runs the code of its module.
     """
 
     run_dir: str | None = None
     ckpt_path: str | None = None
     progress: Literal["auto", "bar", "lines", "off"] = "auto"
+    trust_code: str | None = None
 
 
 @dataclass
@@ -34,6 +38,11 @@ class FitOptions:
         monitor_mode: Whether the highest (max) or the lowest (min) monitored score is the best;
             None means min for a loss and max for anything else.
         stop_on_nonfinite: Stop the run at a loss that is infinite or no number.
+        checkpoint_every_steps: Write last.ckpt after so many optimizer steps too, from 1; None
+            writes it at the end of an epoch alone.
+        checkpoint_every_minutes: Write last.ckpt after so much time too, above 0; None does not.
+        allow_drift: Go on with a run although its config, its data or its number of processes have
+            changed; the changes are listed.
     """
 
     init_from: str | None = None
@@ -41,3 +50,6 @@ class FitOptions:
     monitor: str = "val/accuracy"
     monitor_mode: Literal["max", "min"] | None = None
     stop_on_nonfinite: bool = True
+    checkpoint_every_steps: int | None = None
+    checkpoint_every_minutes: float | None = None
+    allow_drift: bool = False

@@ -3,6 +3,7 @@
 N pictures, B batch size of one process, W processes.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,9 +16,11 @@ from torch.utils.data import Dataset
 from src.data.sampler import (
     PADDING,
     EvaluationBlocks,
+    Integers,
     Key,
     ResumableLoader,
     TrainBatches,
+    balanced_draws,
     epoch_order,
 )
 from src.errors import UserError
@@ -45,9 +48,9 @@ def shards(shape: Shape, seed: int = 0, epoch: int = 0) -> list[list[list[int]]]
         batches = TrainBatches(num_samples, batch_size, seed, rank, world_size)
         batches.epoch = epoch
         keys = list(batches)
-        assert {key[0] for batch in keys for key in batch} == {epoch}
+        assert {(key[0], key[2]) for batch in keys for key in batch} == {(epoch, 0)}
         assert len(batches) == len(keys)
-        found.append([[index for _, index in batch] for batch in keys])
+        found.append([[index for _, index, _ in batch] for batch in keys])
     return found
 
 
@@ -147,6 +150,141 @@ class TestTrainBatches:
             TrainBatches(shape[0], shape[1], 0, 0, shape[2])
 
 
+@st.composite
+def label_lists(draw: st.DrawFn) -> Integers:
+    """Return labels [N], N from 6 to 60, of up to 5 classes; some classes may have no sample."""
+    return np.array(draw(st.lists(st.integers(0, 4), min_size=6, max_size=60)), np.int64)
+
+
+def balanced(
+    labels: Integers, batch_size: int = 4, seed: int = 0, rank: int = 0, world_size: int = 1
+) -> TrainBatches:
+    return TrainBatches(len(labels), batch_size, seed, rank, world_size, labels)
+
+
+def epoch_keys(batches: TrainBatches, epoch: int, first: int = 0) -> list[list[Key]]:
+    batches.epoch, batches.first = epoch, first
+    return list(batches)
+
+
+def spread(counts: Sequence[int]) -> int:
+    return max(counts) - min(counts)
+
+
+class TestBalanced:
+    @given(label_lists(), st.integers(0, 2**32 - 1), st.integers(0, 1000), st.integers(1, 7))
+    @settings(deadline=None)
+    def test_classes_and_their_samples_come_equally_often_over_any_epochs_on_end(
+        self, labels: Integers, seed: int, epoch: int, num_epochs: int
+    ) -> None:
+        shown: Counter[int] = Counter()
+        for number in range(epoch, epoch + num_epochs):
+            samples, _ = balanced_draws(seed, number, labels)
+            assert len(samples) == len(labels)
+            once = Counter(samples.tolist())
+            for counts in (once, shown := shown + once):
+                classes = {c: np.flatnonzero(labels == c).tolist() for c in set(labels.tolist())}
+                per_class = [sum(counts[i] for i in rows) for rows in classes.values()]
+                assert spread(per_class) <= 1
+                for rows in classes.values():
+                    assert spread([counts[i] for i in rows]) <= 1
+
+    @given(label_lists(), st.integers(0, 50))
+    @settings(deadline=None)
+    def test_showings_count_from_0_for_every_sample(self, labels: Integers, epoch: int) -> None:
+        samples, showings = balanced_draws(1, epoch, labels)
+        for sample, count in Counter(samples.tolist()).items():
+            assert sorted(showings[samples == sample].tolist()) == list(range(count))
+
+    @given(label_lists(), st.integers(1, 3), st.integers(1, 6), st.integers(0, 9))
+    @settings(deadline=None)
+    def test_the_processes_share_the_draws_step_by_step(
+        self, labels: Integers, world_size: int, batch_size: int, epoch: int
+    ) -> None:
+        found = [
+            epoch_keys(balanced(labels, batch_size, 5, rank, world_size), epoch)
+            for rank in range(world_size)
+        ]
+        samples, showings = balanced_draws(5, epoch, labels)
+        whole = [(epoch, *draw) for draw in zip(samples.tolist(), showings.tolist(), strict=True)]
+        assert flat([flat(step) for step in zip(*found, strict=True)]) == whole
+        # of any number of processes: as many steps and sizes as without balancing
+        uniform = shards((len(labels), batch_size, world_size), 5, epoch)
+        sizes = [[len(batch) for batch in shard] for shard in found]
+        assert sizes == [[len(batch) for batch in shard] for shard in uniform]
+
+    @given(label_lists(), st.data())
+    @settings(deadline=None)
+    def test_any_batch_can_be_computed_alone(self, labels: Integers, data: st.DataObject) -> None:
+        whole = epoch_keys(balanced(labels, 3, 9, 1, 2), 4)
+        number = data.draw(st.integers(0, len(whole) - 1))
+        fresh = balanced(labels, 3, 9, 1, 2)
+        assert fresh.keys(4, number) == whole[number]
+        assert fresh.batch(4, number) == [index for _, index, _ in whole[number]]
+        assert epoch_keys(fresh, 4, first=number) == whole[number:]
+        epoch_keys(fresh, 5)  # a look at another epoch leaves no trace
+        assert epoch_keys(fresh, 4) == whole
+
+    def test_three_classes_by_hand(self) -> None:
+        labels = np.array([0, 1, 0, 2, 0, 1, 0, 0])  # five, two and one: 8 draws among 3 classes
+        # Draw m goes to class m mod 3: 0..7, then 8..15, then 16..23.
+        expected = [{0: 3, 1: 3, 2: 2}, {0: 3, 1: 2, 2: 3}, {0: 2, 1: 3, 2: 3}]
+        dealt = []
+        for epoch, counts in enumerate(expected):
+            samples, showings = balanced_draws(0, epoch, labels)
+            assert Counter(labels[samples].tolist()) == counts
+            only_one = showings[samples == 3]  # class 2 has sample 3 alone
+            assert sorted(only_one.tolist()) == list(range(counts[2]))
+            dealt.append({i for i in samples.tolist() if labels[i] == 0})
+        # Class 0 deals 3 of its 5, then the other 2 and the first again, then 2 of the first 3.
+        assert (len(dealt[0]), len(dealt[1]), len(dealt[2])) == (3, 3, 2)
+        assert dealt[0] | dealt[1] == {0, 2, 4, 6, 7}
+        assert dealt[2] == dealt[0] - dealt[1]
+
+    def test_draws_as_documented(self) -> None:
+        labels = np.array([0, 1, 1, 1, 1])
+        pack = np.random.Generator(np.random.Philox(key=[7, 0], counter=[0, 0, 0, 2]))
+        shuffled = pack.permutation(5).tolist()
+        _, b, c, _ = [i for i in shuffled if i > 0]  # the pack of class 1
+        # Epoch 2 is draws 10 to 14, of the classes 0 1 0 1 0. Class 1 had turns 0 to 4 before.
+        draws = [(0, 0), (b, 0), (0, 1), (c, 0), (0, 2)]
+        order = np.random.Generator(np.random.Philox(key=[7, 2])).permutation(5).tolist()
+        expected = [(2, *draws[i]) for i in order]
+        assert flat(epoch_keys(balanced(labels, 2, seed=7), 2)) == expected
+        # numpy promises its streams: another release that broke this would break every resume
+        assert (b, c, order) == (1, 3, [1, 3, 4, 2, 0])
+
+    def test_classes_alike_show_every_sample_once(self) -> None:
+        labels = np.array([2, 0, 1, 0, 2, 1])
+        for epoch in range(5):
+            samples, showings = balanced_draws(3, epoch, labels)
+            assert sorted(samples.tolist()) == list(range(6))
+            assert showings.tolist() == [0] * 6
+
+    def test_a_class_without_samples_gets_no_draws(self) -> None:
+        with_gap, without = np.array([0, 3, 3, 3, 3]), np.array([0, 1, 1, 1, 1])
+        for epoch in range(3):
+            for one, other in zip(
+                balanced_draws(2, epoch, with_gap), balanced_draws(2, epoch, without), strict=True
+            ):
+                assert one.tolist() == other.tolist()
+
+    def test_epochs_and_seeds_differ(self) -> None:
+        labels = np.array([0] * 20 + [1] * 10)
+        orders = {
+            tuple(balanced_draws(seed, epoch, labels)[0].tolist())
+            for seed in (0, 1, 2)
+            for epoch in range(4)
+        }
+        assert len(orders) == 12
+        # the packs, too: which ones of the large class the first epoch shows
+        chosen = {
+            frozenset(i for i in balanced_draws(seed, 0, labels)[0].tolist() if i < 20)
+            for seed in range(4)
+        }
+        assert len(chosen) == 4
+
+
 def blocks(shape: Shape) -> list[list[list[Key]]]:
     num_samples, block_size, world_size = shape
     return [
@@ -163,15 +301,15 @@ class TestEvaluationBlocks:
     ) -> None:
         num_samples, block_size, world_size = shape
         found = blocks(shape)
-        rows = [index for shard in found for block in shard for _, index in block]
+        rows = [index for shard in found for block in shard for _, index, _ in block]
         assert sorted(index for index in rows if index != PADDING) == list(range(num_samples))
         for rank, shard in enumerate(found):
             for turn, block in enumerate(shard):
                 assert len(block) == block_size
                 number = turn * world_size + rank
-                for row, (epoch, index) in enumerate(block):
+                for row, key in enumerate(block):
                     place = number * block_size + row
-                    assert (epoch, index) == (0, place if place < num_samples else PADDING)
+                    assert key == (0, place if place < num_samples else PADDING, 0)
 
     @given(evaluation_shapes())
     @settings(deadline=None)
@@ -185,8 +323,8 @@ class TestEvaluationBlocks:
 
     def test_by_hand(self) -> None:
         assert blocks((7, 3, 2)) == [
-            [[(0, 0), (0, 1), (0, 2)], [(0, 6), (0, -1), (0, -1)]],
-            [[(0, 3), (0, 4), (0, 5)], [(0, -1), (0, -1), (0, -1)]],  # masked rows alone
+            [[(0, 0, 0), (0, 1, 0), (0, 2, 0)], [(0, 6, 0), (0, -1, 0), (0, -1, 0)]],
+            [[(0, 3, 0), (0, 4, 0), (0, 5, 0)], [(0, -1, 0)] * 3],  # masked rows alone
         ]
 
     def test_fewer_samples_than_processes(self) -> None:

@@ -1,5 +1,6 @@
-"""Augmentation: a pure function of (seed, epoch, index), and clear errors for wrong recipes."""
+"""Augmentation: a pure function of (seed, epoch, index, showing), and clear errors for recipes."""
 
+import hashlib
 import pickle
 import random
 from collections import Counter
@@ -33,6 +34,14 @@ RICH = [
         ],
     ),
 ]
+# Transforms that only move, drop or swap bytes: their results are the same on every machine.
+EXACT = [
+    *FLIPS,
+    spec("Transpose", p=0.5),
+    spec("RandomCrop", height=9, width=9),
+    spec("PixelDropout", dropout_prob=0.3, p=0.8),
+    spec("OneOf", p=0.7, transforms=[spec("ChannelShuffle", p=1), spec("RandomRotate90", p=1)]),
+]
 NOISE: Pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 3)).astype(np.uint8)
 CORNERS: Pixels = np.arange(4, dtype=np.uint8).repeat(3).reshape(2, 2, 3)  # [[0, 1], [2, 3]]
 
@@ -43,7 +52,7 @@ def corners(image: Pixels) -> tuple[int, ...]:
 
 
 AS_IT_WAS, LEFT_RIGHT, TOP_BOTTOM, BOTH = (0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0)
-keys = st.tuples(st.integers(0, 300), st.integers(0, 100_000))
+keys = st.tuples(st.integers(0, 300), st.integers(0, 100_000), st.integers(0, 50))
 
 
 class TestPure:
@@ -85,6 +94,34 @@ class TestPure:
             for index in range(5)
         }
         assert len(images) == 3 * 5 * 5
+
+    @pytest.mark.parametrize(
+        "transform",
+        [spec("Affine", rotate=(-180, 180), p=1), spec("PixelDropout", dropout_prob=0.5, p=1)],
+        ids=["Python's generator", "numpy's"],
+    )
+    def test_showings_of_a_sample_in_one_epoch_differ(self, transform: dict[str, Any]) -> None:
+        augmentation = Augmentation([transform], seed=0)
+        images = [augmentation(NOISE, 3, 4, showing).tobytes() for showing in range(50)]
+        assert len(set(images)) == 50
+        # nor is a showing another sample or epoch
+        images += [augmentation(NOISE, 3, index).tobytes() for index in range(50) if index != 4]
+        images += [augmentation(NOISE, epoch, 4).tobytes() for epoch in range(50) if epoch != 3]
+        assert len(set(images)) == 148
+
+    @pytest.mark.parametrize(
+        ("seed", "digest"),
+        [(0, "ea956749e7a01c44"), (3, "25de43306dd724bf"), (2**32 - 1, "44ee278a587fca8a")],
+    )
+    def test_bytes_of_the_first_showing_stay_what_they_were(self, seed: int, digest: str) -> None:
+        # Taken before showings were part of the key; a change here is a change of every run.
+        augmentation = Augmentation(EXACT, seed)
+        for showing in [(), (0,)]:
+            found = hashlib.sha256()
+            for epoch in (0, 1, 5):
+                for index in (0, 1, 7, 70_000):
+                    found.update(augmentation(NOISE, epoch, index, *showing).tobytes())
+            assert found.hexdigest()[:16] == digest
 
     def test_the_picture_itself_is_left_alone(self) -> None:
         before = NOISE.copy()

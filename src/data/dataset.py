@@ -43,8 +43,13 @@ class Pictures(Dataset[Any]):
         """Return the number of samples."""
         return len(self.index)
 
-    def pixels(self, epoch: int, index: int) -> preprocess.Pixels:
+    def pixels(self, epoch: int, index: int, showing: int = 0) -> preprocess.Pixels:
         """Return one sample as the network gets it: uint8 [H, W, 3].
+
+        Args:
+            epoch: From 0.
+            index: Of the sample.
+            showing: How often the epoch had this sample before.
 
         Raises:
             UserError: if the file has become unreadable since the start.
@@ -57,15 +62,15 @@ class Pictures(Dataset[Any]):
                 f"{path} could be read at the start and can't be now: {error}. "
                 "Bring the file back, then go on with --ckpt_path last."
             ) from error
-        return self.augmentation(image, epoch, index) if self.augmentation else image
+        return self.augmentation(image, epoch, index, showing) if self.augmentation else image
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return the batch of these (epoch, index) keys."""
+        """Return the batch of these keys."""
         images: Any = None
-        for row, (epoch, index) in enumerate(keys):
+        for row, (epoch, index, showing) in enumerate(keys):
             if index == PADDING:
                 continue
-            image = self.pixels(epoch, index)
+            image = self.pixels(epoch, index, showing)
             if images is None:
                 images = np.zeros((len(keys), *image.shape), np.uint8)
             if image.shape != images.shape[1:]:
@@ -76,7 +81,7 @@ class Pictures(Dataset[Any]):
             images[row] = image
         if images is None:  # masked rows alone
             images = np.zeros((len(keys), self.image_size, self.image_size, 3), np.uint8)
-        rows = np.array([index for _, index in keys], np.int64)
+        rows = np.array([index for _, index, _ in keys], np.int64)
         targets = np.where(rows == PADDING, -1, self.index.labels[np.maximum(rows, 0)])
         return {
             "image": torch.from_numpy(images),

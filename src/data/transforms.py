@@ -23,7 +23,7 @@ _AUGMENT_STREAM = 1  # keeps these draws apart from every other use of the run's
 
 
 class Augmentation:
-    """A pipeline whose draws are a pure function of (seed, epoch, index).
+    """A pipeline whose draws are a pure function of (seed, epoch, index, showing).
 
     Args:
         specs: The transforms in order, as plain data; groups (OneOf, SomeOf, Sequential) hold
@@ -60,13 +60,14 @@ class Augmentation:
         """Take the plain data and build the pipeline."""
         self.__init__(state["specs"], state["seed"])  # type: ignore[misc]
 
-    def __call__(self, image: Pixels, epoch: int, index: int) -> Pixels:
+    def __call__(self, image: Pixels, epoch: int, index: int, showing: int = 0) -> Pixels:
         """Return the augmented picture.
 
         Args:
             image: uint8 [H, W, 3].
             epoch: From 0.
             index: Of the sample, from 0.
+            showing: How often the epoch had this sample before, from 0.
 
         Returns:
             uint8 [H', W', 3].
@@ -74,7 +75,7 @@ class Augmentation:
         Raises:
             UserError: if the pipeline turns out anything but uint8 pixels.
         """
-        self._rekey(epoch, index)
+        self._rekey(epoch, index, showing)
         result = self._compose(image=image)["image"]
         if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.ndim != 3:
             raise UserError(
@@ -101,14 +102,15 @@ class Augmentation:
                 "transform that it speaks of, or data.image_size."
             ) from error
 
-    def _rekey(self, epoch: int, index: int) -> None:
+    def _rekey(self, epoch: int, index: int, showing: int) -> None:
         """Set both generators in place (a third of the cost of making new ones)."""
         self._state["state"]["key"][:] = (self.seed, epoch)
-        self._state["state"]["counter"][:] = (0, 0, index, _AUGMENT_STREAM)
+        # Draws are counted in the first word: the others keep the streams apart for ever.
+        self._state["state"]["counter"][:] = (0, showing, index, _AUGMENT_STREAM)
         self._state["buffer_pos"] = 4  # empty
         self._state["has_uint32"] = 0
         self._bits.state = self._state
-        self._random.seed((self.seed << 128) | (epoch << 64) | index)
+        self._random.seed((showing << 192) | (self.seed << 128) | (epoch << 64) | index)
 
 
 def build(spec: Spec) -> Any:

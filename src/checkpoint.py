@@ -1,13 +1,13 @@
 """Reading a checkpoint file: whole, plain, and of this network, or one clear error."""
 
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from src import seal
 from src.errors import UserError
 
 _SHOWN = 6
@@ -27,12 +27,11 @@ def read_checkpoint(path: Path, option: str = "--ckpt_path") -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{option} {path}: there is no such checkpoint. Give a .ckpt file.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise _damaged(path, option, f"it is not a whole zip archive ({error})") from error
-    if damaged:
-        raise _damaged(path, option, f"the checksum of {damaged} does not match")
+        wrong = seal.fault(path)
+    except OSError as error:
+        raise _damaged(path, option, f"it can't be read ({error.strerror})") from error
+    if wrong:
+        raise _damaged(path, option, wrong)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here; all mean: can't be used
@@ -49,6 +48,37 @@ def _damaged(path: Path, option: str, reason: str) -> UserError:
     return UserError(
         f"{path} ({size:,} bytes) can't be used: {reason}. Take another checkpoint with {option}."
     )
+
+
+def check_belongs(path: Path, checkpoint: dict[str, Any], run_id: str | None) -> None:
+    """Raise UserError if a file in a run folder was written by another run or under another name.
+
+    Args:
+        path: The file.
+        checkpoint: Its contents.
+        run_id: Of the run folder; None if it knows none.
+    """
+    if run_id and checkpoint.get("run_id", run_id) != run_id:
+        raise _damaged(path, "--ckpt_path", "another run wrote it")
+    name = "last" if path.stem == "previous" else path.stem
+    written_as = checkpoint.get("written_as", name)
+    if name in ("last", "best") and written_as != name:
+        raise _damaged(path, "--ckpt_path", f"it was written as {written_as}.ckpt")
+
+
+def check_goes_on(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Raise UserError for a checkpoint that holds weights alone, or was written at an error."""
+    if checkpoint.get("written_as") == "crash" or "loops" not in checkpoint:
+        raise UserError(
+            f"{path} holds no state that a run could go on from. Start a new run from its weights: "
+            f"--init_from {path}."
+        )
+
+
+def inside_epoch(checkpoint: dict[str, Any]) -> bool:
+    """Return whether a checkpoint was written before the end of its epoch."""
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return bool(epochs["ready"] > epochs["processed"])
 
 
 def check_fits(path: Path, checkpoint: dict[str, Any], module: nn.Module) -> None:

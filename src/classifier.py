@@ -7,20 +7,23 @@ preprocessing record.
 """
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
-from torchmetrics import SumMetric
-from torchmetrics.classification import MulticlassStatScores
 
+from src.checkpoint import read_checkpoint
 from src.errors import UserError
 from src.metrics import Table, quick_scores
 from src.models import SeedCNN
 from src.preprocess import Preprocessing
+from src.train_metrics import TrainMetrics
+from src.trust import check_hyper_parameters
 
 NetCallable = Callable[[int], nn.Module]
 Batch = dict[str, Tensor]
@@ -70,8 +73,8 @@ class Classifier(LightningModule):
         self.net = net(num_classes)
         self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.train_counts = MulticlassStatScores(num_classes, average="micro")
-        self.train_loss = SumMetric(nan_strategy="disable")
+        self.train_metrics = TrainMetrics(num_classes)
+        self._saved_metrics: dict[str, Tensor] = {}  # of the epoch that a checkpoint lies in
         self.preprocessing: Preprocessing | None = None
         self.table: Table | None = None  # of the latest evaluation
         self.scores: dict[str, float] = {}  # of the latest validation, float64
@@ -117,23 +120,24 @@ class Classifier(LightningModule):
         """Return the loss of one batch; the metrics are counted as integers."""
         logits = self(batch["image"])
         loss: Tensor = self.loss(logits, batch["target"])
-        self.train_counts.update(logits, batch["target"])
-        self.train_loss.update(loss.detach() * len(logits))
+        self.train_metrics.update(loss, logits, batch["target"])
         self.log("train/loss_step", loss)
         return loss
 
+    def on_train_start(self) -> None:
+        """Take the metrics of an epoch up where the checkpoint was written."""
+        if self._saved_metrics:
+            trainer = self.trainer
+            self.train_metrics.restore(self._saved_metrics, trainer.global_rank, trainer.world_size)
+            self._saved_metrics = {}
+
     def on_train_epoch_start(self) -> None:
         """Start counting anew."""
-        self.train_counts.reset()
-        self.train_loss.reset()
+        self.train_metrics.reset()
 
     def train_scores(self) -> dict[str, float]:
         """Return train/loss and train/accuracy over the epoch so far, on all processes alike."""
-        if not self.train_loss.update_called:
-            return {}
-        right, *_, count = self.train_counts.compute().tolist()
-        total = float(self.train_loss.compute())
-        return {"train/loss": total / count, "train/accuracy": right / count}
+        return self.train_metrics.compute()
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the schedule that the config names.
@@ -155,6 +159,7 @@ class Classifier(LightningModule):
         plan["interval"] = "step" if hasattr(scheduler, "total_steps") else "epoch"
         if isinstance(scheduler, ReduceLROnPlateau):
             plan["monitor"] = scheduler.monitor
+            plan["frequency"] = self.trainer.check_val_every_n_epoch or 1  # it needs a new score
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def _schedule(self, optimizer: torch.optim.Optimizer) -> Any:
@@ -221,11 +226,53 @@ class Classifier(LightningModule):
     # Checkpoints: plain types alone
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the preprocessing record."""
+        """Add the preprocessing record, and the epoch's training metrics of every process."""
         if self.preprocessing is not None:
             checkpoint["preprocessing"] = self.preprocessing.to_dict()
+        checkpoint["train_metrics"] = self.train_metrics.state(self.all_gather)
+        checkpoint["scores"] = self.scores
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | os.PathLike[str],
+        *,
+        map_location: Any = None,
+        strict: bool | None = None,
+        weights_only: bool = True,
+        trust_code: Sequence[str] = (),
+        **arguments: Any,
+    ) -> "Classifier":
+        """Build the module that a checkpoint describes; a stranger's can't run code.
+
+        Args:
+            checkpoint_path: A file on this machine.
+            map_location: Where the tensors go; None means where they were.
+            strict: Whether all tensors must fit; None means yes.
+            weights_only: Plain data alone; there is no other way.
+            trust_code: Prefixes of class paths that the checkpoint may name beside those of this
+                project and of its libraries.
+            arguments: Of the module, instead of the stored ones.
+
+        Raises:
+            UserError: for an address, a damaged file, or one that holds anything but plain data or
+                names code that nobody vouched for.
+        """
+        if "://" in str(checkpoint_path) or not weights_only or "hparams_file" in arguments:
+            raise UserError(
+                f"load_from_checkpoint({str(checkpoint_path)!r}, weights_only={weights_only}): "
+                "allowed are files on this machine, weights_only=True and no hparams_file."
+            )
+        path = Path(checkpoint_path)
+        content = read_checkpoint(path, "checkpoint_path")
+        check_hyper_parameters(content, path, tuple(arguments), trust_code)
+        return super().load_from_checkpoint(
+            path, map_location=map_location, strict=strict, weights_only=True, **arguments
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the preprocessing record back."""
+        """Take them back."""
         if "preprocessing" in checkpoint:
             self.preprocessing = Preprocessing.from_dict(checkpoint["preprocessing"])
+        self.scores = checkpoint.get("scores", {})
+        self._saved_metrics = checkpoint.get("train_metrics", {})

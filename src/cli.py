@@ -1,11 +1,14 @@
 """The LightningCLI subclass: parse, settle folder and classes, build the parts, run the command."""
 
 import os
+import shutil
 import sys
 import tempfile
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import seed_everything
@@ -18,10 +21,11 @@ from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
 from src.errors import RunFailureError, UserError
 from src.failures import end_with_message, place, raised_in
-from src.loop import loop_callbacks
+from src.loop import loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
 from src.loop.progress import shows_bar
+from src.loop.warm_start import ConfiguredRates
 from src.options import FitOptions, RunOptions
 from src.quiet import quiet_libraries
 from src.run import RunFolder
@@ -38,6 +42,7 @@ from src.run_rules import (
     with_stored_config,
     without_option,
 )
+from src.trust import root_for_lightning
 
 _NOT_STORED = (
     *("config", "run_dir", "ckpt_path", "init_from", "init_optimizer"),
@@ -163,13 +168,15 @@ class WaggleCLI(LightningCLI):
         self.stored_config = self._config_to_store()
         if self.samples is not None:
             check_samples(self.plan)
-        if command != "fit" and not shows_bar(options.progress):
-            options.trainer.enable_progress_bar = False
+        if command != "fit":
+            self.trainer_defaults["callbacks"] = scoring_callbacks()
+            if not shows_bar(options.progress):
+                options.trainer.enable_progress_bar = False
         if command == "fit":
             self.wandb_id = fitting.wandb_id(self.plan)
             place_loggers(options.trainer.logger, self.plan.folder, self.wandb_id)
             self.trainer_defaults["callbacks"] = loop_callbacks(
-                options, self.plan.folder, self.plan.resumes
+                options, self.plan.folder, self.plan.resumes, self.wandb_id
             )
 
     def _config_to_store(self) -> dict[str, Any]:
@@ -197,7 +204,10 @@ class WaggleCLI(LightningCLI):
         given = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = [*(given if isinstance(given, list) else [given]), AtomicCheckpointIO()]
         if self.plan.folder is not None:
-            kwargs["default_root_dir"] = self.plan.folder.path
+            kwargs["default_root_dir"] = root_for_lightning(self.plan.folder.path)
+        else:  # not the current folder: what lies there is nobody's choice for this run
+            scratch = kwargs["default_root_dir"] = tempfile.mkdtemp()
+            weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         return super().instantiate_trainer(plugins=plugins, **kwargs)
 
     # The commands
@@ -236,15 +246,29 @@ class WaggleCLI(LightningCLI):
 
     def _begin(self, folder: RunFolder) -> None:
         os.environ[RUN_DIR] = str(folder.path.absolute())
-        if not self.trainer.is_global_zero:
-            return
-        record = {
-            "wandb_id": self.wandb_id,
-            "seed": self.options.seed_everything,
-            "command": ["python", "-m", "src.train", *without_option(self.args, "--run_dir")],
-            "init_from": self.options.init_from,
+        options, trainer = self.options, cast(Any, self.trainer)
+        facts = {
+            "processes": trainer.num_devices * trainer.num_nodes,
+            "device": trainer.strategy.root_device.type,
         }
-        fitting.begin_run(self.plan, self.datamodule, self.stored_config, record)
+        if self.plan.resumes:
+            today = {**facts, "fingerprint": self.datamodule.index("fit").fingerprint()}
+            drift = fitting.check_drift(self.plan, self.stored_config, today, options.allow_drift)
+            trainer.callbacks += [ConfiguredRates()] if any(c.sets_rates for c in drift) else []
+        if not trainer.is_global_zero:
+            return
+        if self.plan.resumes:
+            fitting.go_on(self.plan, self.stored_config, drift)
+        else:
+            record = {
+                "wandb_id": self.wandb_id,
+                "seed": options.seed_everything,
+                "command": ["python", "-m", "src.train", *without_option(self.args, "--run_dir")],
+                "init_from": options.init_from,
+                **facts,
+                "threads": torch.get_num_threads(),
+            }
+            fitting.begin_run(self.plan, self.datamodule, self.stored_config, record)
         for logger in self.trainer.loggers:
             logger.log_hyperparams(self.stored_config)
 
@@ -301,6 +325,8 @@ class WaggleCLI(LightningCLI):
         path = self.plan.checkpoint
         assert path is not None
         content = checkpoint.read_checkpoint(path)
+        if self.plan.folder is not None and path.parent == self.plan.folder.checkpoints:
+            checkpoint.check_belongs(path, content, self.plan.folder.run_id)
         checkpoint.check_fits(path, content, self.model)
         checkpoint.check_preprocessing(path, content, self.datamodule.preprocessing.to_dict())
         self.datamodule.samples = self.samples

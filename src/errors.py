@@ -1,4 +1,4 @@
-"""The two errors that end a command with one message, and the nearest-name hint."""
+"""What ends a command with one message: two errors and a signal; and the nearest-name hint."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,6 +14,19 @@ class UserError(Exception):
 
 class RunFailureError(Exception):
     """The device, the disk, the memory or the numbers gave out; exit code 1."""
+
+
+class StoppedRun(SystemExit):
+    """The run ended at a safe point because a signal asked for it.
+
+    Attributes:
+        code: Exit code: 130 after Ctrl-C, else 143.
+        message: What was saved and how to go on; empty on all processes but the first.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code)
+        self.message = message
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.errors import RunFailureError, UserError
+from src.errors import RunFailureError, StoppedRun, UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _IN_WORKER = "in DataLoader worker process"
@@ -32,15 +32,17 @@ def end_with_message() -> Iterator[Outcome]:
     outcome = Outcome()
     try:
         yield outcome
+    except StoppedRun as end:
+        outcome.code = end.code if isinstance(end.code, int) else 1
+        if end.message:
+            print(end.message, file=sys.stderr)
     except SystemExit as end:  # --help, --print_config
         outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.__context__, KeyboardInterrupt):  # how Lightning ends on Ctrl-C
             signal.signal(signal.SIGINT, signal.default_int_handler)  # it had switched it off
-            outcome.code = _stopped("Ctrl-C", 130)
-        elif type(end).__name__ == "SIGTERMException":  # Lightning's, which has no exit code
-            outcome.code = _stopped("SIGTERM", 143)
+            outcome.code = _stopped_early()
     except KeyboardInterrupt:
-        outcome.code = _stopped("Ctrl-C", 130)
+        outcome.code = _stopped_early()
     except Exception as error:
         outcome.code, message = explain(error)
         if message is None:
@@ -52,13 +54,9 @@ def end_with_message() -> Iterator[Outcome]:
         print(f"error: {message}", file=sys.stderr)
 
 
-def _stopped(by: str, code: int) -> int:
-    print(
-        f"stopped by {by}. Epochs that were over are in the run folder: go on with --run_dir RUN "
-        "--ckpt_path auto, which starts anew if there was none.",
-        file=sys.stderr,
-    )
-    return code
+def _stopped_early() -> int:
+    print("stopped by Ctrl-C before the work began", file=sys.stderr)
+    return 130
 
 
 def explain(error: Exception) -> tuple[int, str | None]:

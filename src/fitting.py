@@ -5,7 +5,7 @@ import math
 import secrets
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from lightning.pytorch import Callback
 from src import checkpoint
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
+from src.drift import Change, changes
 from src.errors import UserError
-from src.hardware import full_precision
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
 from src.results import parameter_counts, peak_memory
-from src.run import RunFolder, git_commit, versions, write_json
+from src.resume import set_aside
+from src.run import RunFolder, git_commit, versions, write_json, write_text
 from src.run_rules import Plan
 
 
@@ -50,6 +51,7 @@ def starting_weights(
                 "--init_from starts a new run and --ckpt_path goes on with one: give one."
             )
         content = checkpoint.read_checkpoint(plan.checkpoint)
+        checkpoint.check_goes_on(plan.checkpoint, content)
         checkpoint.check_fits(plan.checkpoint, content, model)
         return []
     if not options.init_from:
@@ -70,15 +72,16 @@ def starting_weights(
 def begin_run(
     plan: Plan, data: DataModule, config: Mapping[str, Any], record: dict[str, Any]
 ) -> None:
-    """Write the files of a new run before its first step, or check those of one that goes on.
+    """Write the files of a new run before its first step.
 
-    Raises:
-        UserError: if the data are not those that the run began with.
+    Args:
+        plan: With the run folder.
+        data: The data, already indexed.
+        config: The config as it is stored.
+        record: What run.json says beside versions and data.
     """
     assert plan.folder is not None
     folder, index = plan.folder, data.index("fit")
-    if plan.resumes:
-        return _go_on(folder, index.fingerprint(), config)
     folder.path.mkdir(parents=True, exist_ok=True)
     index.to_csv(folder.samples, data.found("fit").skipped)
     about = {
@@ -91,63 +94,72 @@ def begin_run(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     more = {"started": started, "versions": versions(), "git_commit": git_commit()}
     write_json(folder.record, {**record, **more, "data": about})
-    folder.config.write_text(yaml.safe_dump(dict(config), sort_keys=False), "utf-8")
+    write_text(folder.config, yaml.safe_dump(dict(config), sort_keys=False))
 
 
-def _go_on(folder: RunFolder, fingerprint: str, config: Mapping[str, Any]) -> None:
-    began_with = folder.read_record().get("data", {}).get("fingerprint")
-    if began_with not in (None, fingerprint):
-        raise UserError(
-            f"the data of {folder.path} have changed since the run began (fingerprint "
-            f"{began_with[:12]}, now {fingerprint[:12]}). Bring the old data back, or start a new "
-            "run with --init_from."
-        )
+def check_drift(
+    plan: Plan, config: Mapping[str, Any], now: Mapping[str, Any], allowed: bool
+) -> list[Change]:
+    """Return what has changed since the run began, if that was allowed.
+
+    Args:
+        plan: Of a run that goes on.
+        config: The config to go on with, as it would be stored.
+        now: `processes`, `device` and `fingerprint` of today.
+        allowed: Whether --allow_drift was given.
+
+    Raises:
+        UserError: if it was not, or if the checkpoint can't be gone on from that way.
+    """
+    assert plan.folder is not None and plan.checkpoint is not None
+    folder = plan.folder
     stored = yaml.safe_load(folder.config.read_text("utf-8"))
-    changed = [
-        f"{name} is {new!r} and was {old!r}"
-        for name, (old, new) in _differences(_fixed(stored), _fixed(config)).items()
-    ]
-    if changed:
+    found = changes(stored, config, folder.read_record(), now)
+    impossible = [change for change in found if change.impossible]
+    if found and checkpoint.inside_epoch(checkpoint.read_checkpoint(plan.checkpoint)):
+        impossible += [change for change in found if change.moves_batches] if allowed else []
+    if impossible or (found and not allowed):
+        way = "" if impossible else "go on all the same with --allow_drift true, "
+        text = "; ".join(change.text for change in (impossible or found))
         raise UserError(
-            f"a run goes on with the config it began with: {'; '.join(changed)}. Leave that out, "
-            f"or train on with it in a new run: --init_from {folder.path}."
+            f"{folder.path}: a run goes on as it began, and {text}. Undo that, {way}or train on in "
+            f"a new run: --init_from {folder.path}."
         )
+    return found
+
+
+def go_on(plan: Plan, config: Mapping[str, Any], drift: list[Change]) -> None:
+    """Tell and note what is not as it was, in the folder of a run that goes on."""
+    assert plan.folder is not None and plan.checkpoint is not None
+    folder = plan.folder
+    for line in plan.damage:
+        print(f"WARNING: {line} Going on from {plan.checkpoint.name}.", file=sys.stderr)
+    set_aside(folder, plan.checkpoint)
+    record = folder.read_record()
+    if drift:
+        texts = [change.text for change in drift]
+        print(f"WARNING: going on with changes: {'; '.join(texts)}", file=sys.stderr)
+        record = {**record, "drift": [*record.get("drift", []), texts]}
+        write_json(folder.record, record)
+    _tell_versions(record)
     text = yaml.safe_dump(dict(config), sort_keys=False)
     if text != folder.config.read_text("utf-8"):
         number = len(list(folder.path.glob("config.resume-*.yaml"))) + 1
-        (folder.path / f"config.resume-{number}.yaml").write_text(text, "utf-8")
+        write_text(folder.path / f"config.resume-{number}.yaml", text)
 
 
-_FREE = ("root", "source", "num_workers", "eval_batch_size", "on_bad_image")  # of data
-
-
-def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a config that the numbers of a run depend on, flat."""
-    trainer = config.get("trainer") or {}
-    kept = ("accumulate_grad_batches", "gradient_clip_val")
-    part = {
-        "seed_everything": config.get("seed_everything"),
-        "model": config.get("model"),
-        "data": {k: v for k, v in (config.get("data") or {}).items() if k not in _FREE},
-        "trainer": {
-            "precision": full_precision(trainer.get("precision")),
-            **{name: trainer.get(name) for name in kept},
-        },
-    }
-    return dict(_flat(part, ""))
-
-
-def _flat(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for key, child in node.items():
-            yield from _flat(child, f"{name}.{key}".lstrip("."))
-    else:
-        yield name, node
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = dict.fromkeys([*old, *new])
-    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+def _tell_versions(record: Mapping[str, Any]) -> None:
+    old, new = record.get("versions") or {}, versions()
+    changed = [f"{n} {old[n]} -> {new[n]}" for n in old if n in new and old[n] != new[n]]
+    threads = record.get("threads", torch.get_num_threads())
+    if threads != torch.get_num_threads():
+        changed.append(f"threads {threads} -> {torch.get_num_threads()}")
+    if changed:
+        print(
+            f"WARNING: since the run began: {', '.join(changed)}. It goes on; its last bits may "
+            "differ from what they would have been.",
+            file=sys.stderr,
+        )
 
 
 def describe_data(data: DataModule) -> str:

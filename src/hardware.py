@@ -1,6 +1,7 @@
 """Whether this machine has the devices and the number formats that the config asks for."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,10 +10,21 @@ from src.errors import UserError
 
 _PROCESSES_PER_CORE = 4
 _CPU_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
+# launcher -> option of ours -> its variable, its flag, what they count
+_STARTED = {
+    "torchrun": {
+        "devices": ("LOCAL_WORLD_SIZE", "--nproc-per-node", "process(es) on a machine"),
+        "num_nodes": ("GROUP_WORLD_SIZE", "--nnodes", "machine(s)"),
+    },
+    "SLURM": {
+        "devices": ("SLURM_NTASKS_PER_NODE", "--ntasks-per-node", "process(es) on a machine"),
+        "num_nodes": ("SLURM_NNODES", "--nodes", "machine(s)"),
+    },
+}
 
 
 def check(trainer: Any) -> None:
-    """Raise UserError for devices or a precision that this machine lacks.
+    """Raise UserError for devices or a precision that this machine lacks, or a launcher denies.
 
     Args:
         trainer: The parsed `trainer` options.
@@ -38,6 +50,7 @@ def check(trainer: Any) -> None:
             f"this machine has {os.cpu_count()} core(s). Allowed: 1 to {most}."
         )
     _check_precision(str(trainer.precision), on_gpu)
+    check_launch(trainer, _how_many(trainer.devices, gpus if on_gpu else 1))
 
 
 def _number_of_devices(devices: Any) -> int:
@@ -49,6 +62,52 @@ def _number_of_devices(devices: Any) -> int:
     if isinstance(devices, (list, tuple)):
         return max((int(d) + 1 for d in devices), default=0)
     return int(devices) if str(devices).isdigit() else 0
+
+
+def _how_many(devices: Any, all_of_them: int) -> int:
+    """Return the number of processes that Lightning makes of `devices` on each machine."""
+    if isinstance(devices, str) and "," in devices:
+        devices = [number for number in devices.split(",") if number.strip()]
+    if isinstance(devices, (list, tuple)):
+        return len(devices)
+    if str(devices) in ("auto", "-1"):
+        return all_of_them
+    return int(devices) if str(devices).isdigit() else 0  # Lightning refuses it
+
+
+def check_launch(trainer: Any, devices: int, env: Mapping[str, str] | None = None) -> None:
+    """Raise UserError if torchrun or SLURM started other processes than the config says.
+
+    Lightning compares no more than their product, or waits for processes that nobody starts.
+
+    Args:
+        trainer: The parsed `trainer` options.
+        devices: Processes of each machine, by the config.
+        env: The environment; None means this process's own.
+    """
+    env = os.environ if env is None else env
+    launcher = _launcher(env)
+    wanted = {"devices": devices, "num_nodes": trainer.num_nodes}
+    for option, (variable, flag, unit) in _STARTED.get(launcher, {}).items():
+        started = env.get(variable, "1" if env.get("SLURM_NTASKS") == "1" else None)
+        if started is None:
+            raise UserError(
+                f"{launcher} does not say how many {unit} it started. Write {flag} "
+                f"{wanted[option]} into the script instead of --ntasks."
+            )
+        if int(started) != wanted[option]:
+            raise UserError(
+                f"--trainer.{option} {getattr(trainer, option)}: {launcher} started {started} "
+                f"{unit}. Give --trainer.{option} {started}, or {flag} {wanted[option]}."
+            )
+
+
+def _launcher(env: Mapping[str, str]) -> str:
+    """Return who started this process beside others; empty if nobody did."""
+    if "TORCHELASTIC_RUN_ID" in env:
+        return "torchrun"
+    by_hand = env.get("SLURM_JOB_NAME") in ("bash", "interactive")  # Lightning's rule as well
+    return "SLURM" if "SLURM_NTASKS" in env and not by_hand else ""
 
 
 def full_precision(precision: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src.metrics import Table, scores
-from src.run import write_json
+from src.run import write_json, write_text
 
 MAX_CONFUSION_CLASSES = 20
 
@@ -108,9 +108,7 @@ def write_predictions(
             writer.writerow([name, classes[winner], *(f"{p:.6f}" for p in shares), ""])
         else:
             writer.writerow([name, "", *("" for _ in classes), errors[name]])
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(text.getvalue(), "utf-8", newline="", errors="surrogateescape")
-    part.replace(path)
+    write_text(path, text.getvalue(), errors="surrogateescape")
 
 
 def parameter_counts(module: Any) -> dict[str, int]:

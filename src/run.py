@@ -37,6 +37,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
+        self.previous = self.checkpoints / "previous.ckpt"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -70,7 +71,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--run_dir {self.path} is a file. Give a folder.")
         if self.holds_run:
-            there = "" if self.last.is_file() else ", which has no checkpoint yet"
+            there = "" if self.begun else ", which has no checkpoint yet"
             raise UserError(
                 f"--run_dir {self.path} already holds a run{there}. Go on with it by --ckpt_path "
                 "last (or auto, which starts anew if there is no checkpoint), or give another "
@@ -93,14 +94,15 @@ class RunFolder:
             self.path.rmdir()
 
     def checkpoint(self, name: str) -> Path:
-        """Return the file that `last`, `best` or a path names.
+        """Return the file that `last`, `best`, `previous` or a path names.
 
         Raises:
             UserError: if there is no such checkpoint, or it is an address instead of a file.
         """
         if "://" in name:
             raise UserError(f"--ckpt_path {name} is an address; allowed are files on this machine.")
-        path = {"last": self.last, "best": self.best}.get(name, Path(name))
+        named = {"last": self.last, "best": self.best, "previous": self.previous}
+        path = named.get(name, Path(name))
         if not path.is_file():
             there = sorted(p.name for p in self.checkpoints.glob("*.ckpt"))
             raise UserError(
@@ -112,6 +114,16 @@ class RunFolder:
     def best_or_last(self) -> Path:
         """Return best.ckpt, or last.ckpt if no validation has been run."""
         return self.best if self.best.is_file() else self.checkpoint("last")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a checkpoint lies there that the run could go on from."""
+        return self.last.is_file() or self.previous.is_file()
+
+    @property
+    def run_id(self) -> str | None:
+        """The identity of the run, which its checkpoints carry too; None if it has none."""
+        return self.read_record().get("wandb_id")
 
     def read_record(self) -> dict[str, Any]:
         """Return run.json, or an empty dictionary if it is not there.
@@ -142,10 +154,25 @@ def new_run_path(config: Path | None, now: datetime | None = None) -> Path:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON through a temporary file, so that no half file is ever seen."""
+    """Write JSON; see `write_text`."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text file through a temporary one, so that no half file is ever seen.
+
+    Raises:
+        OSError: if it can't be written; the old file is then as it was.
+    """
     part = path.with_name(path.name + ".tmp")
-    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8", newline="", errors=errors) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

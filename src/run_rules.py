@@ -12,7 +12,9 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from src.config_check import read_config
 from src.errors import UserError
+from src.resume import newest_whole
 from src.run import RunFolder, new_run_path
+from src.trust import Origin, check_names, check_stored_config
 
 COMMANDS = ("fit", "validate", "test", "predict")
 DEFAULT_EPOCHS = 10
@@ -27,11 +29,13 @@ class Plan:
         folder: the run folder; None under fast_dev_run, which keeps nothing.
         checkpoint: the file to go on from or to score; None to start anew.
         resumes: whether fit goes on with the run that lies in the folder.
+        damage: what is wrong with last.ckpt, if another one is gone on from.
     """
 
     folder: RunFolder | None
     checkpoint: Path | None
     resumes: bool = False
+    damage: tuple[str, ...] = ()
 
 
 def option_values(args: Sequence[str], *names: str) -> list[str]:
@@ -107,7 +111,8 @@ def check_trainer(trainer: Any, from_shell: bool) -> None:
 def with_stored_config(args: list[str], scratch: Path) -> list[str]:
     """Put the run folder's own config before the words of the command line, where it is needed.
 
-    fit takes it to go on with a run when no --config is given; the other commands always, since
+    fit takes it to go on with a run, unless its words are the whole command that began the run:
+    with a --config, or with a list that they append to. The other commands always take it, since
     the run folder is all that they need.
 
     Args:
@@ -115,7 +120,8 @@ def with_stored_config(args: list[str], scratch: Path) -> list[str]:
         scratch: An empty folder for the part of the config that is used.
 
     Raises:
-        UserError: if the command needs a run folder and has none.
+        UserError: if the command needs a run folder and has none, or the folder's config names
+            code that nobody vouched for.
     """
     command = next((word for word in args if word in COMMANDS), None)
     if command is None or {"-h", "--help"} & set(args):
@@ -124,21 +130,35 @@ def with_stored_config(args: list[str], scratch: Path) -> list[str]:
     checkpoints = option_values(args, "--ckpt_path")
     if command == "fit":
         goes_on = named and checkpoints and checkpoints[-1] in ("last", "auto")
-        if not goes_on or option_values(args, "--config", "-c"):
+        whole = option_values(args, "--config", "-c") or any(_appends(word) for word in args)
+        if not goes_on or whole:
             return args
         folder = RunFolder(named[-1])
         if checkpoints[-1] == "auto" and not folder.config.is_file():
             return args
-        stored = read_config(folder.require().config)
+        stored = _read_stored(folder.require())
     else:
         folder = _run_to_use(command, named, checkpoints)
         if not named:
             args = [*args, "--run_dir", str(folder.path)]
-        stored = _for_scoring(read_config(folder.config))
+        stored = _for_scoring(_read_stored(folder))
+    prefixes = tuple(option_values(args, "--trust_code"))
+    check_names(stored, Origin(str(folder.config), prefixes=prefixes, folder=scratch))
     file = scratch / folder.config.name
     file.write_text(yaml.safe_dump(stored, sort_keys=False), "utf-8")
     place = args.index(command) + 1
     return [*args[:place], "--config", str(file), *args[place:]]
+
+
+def _appends(word: str) -> bool:
+    """Return whether an option adds to a list: `--trainer.callbacks+=NAME`, `--x+ NAME`."""
+    return word.startswith("--") and word.partition("=")[0].endswith("+")
+
+
+def _read_stored(folder: RunFolder) -> dict[str, Any]:
+    stored = read_config(folder.config)
+    check_stored_config(stored, Origin(str(folder.config)))
+    return stored
 
 
 def _run_to_use(command: str, named: list[str], checkpoints: list[str]) -> RunFolder:
@@ -186,17 +206,17 @@ def _outside(name: str | None) -> Path | None:
 
 
 def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
-    if name == "last":
-        return Plan(folder, folder.require().checkpoint("last"), resumes=True)
+    if name == "last" or (name == "auto" and folder.begun):
+        if not folder.require().begun:
+            folder.checkpoint("last")  # raises, and lists what there is
+        path, damage = newest_whole(folder)
+        return Plan(folder, path, resumes=True, damage=tuple(damage))
     # Only the first process asks: the others may come when it has made the folder.
     first = not getattr(rank_zero_only, "rank", 0)
     begun_before = name == "auto" and folder.config.is_file()
     if first and not begun_before:
         folder.require_free()
-    if name == "auto":
-        there = folder.last.is_file()
-        return Plan(folder, folder.last if there else None, resumes=there)
-    return Plan(folder, folder.checkpoint(name) if name else None)
+    return Plan(folder, folder.checkpoint(name) if name not in (None, "auto") else None)
 
 
 def _folder_for_fit(options: Any, env: dict[str, str]) -> RunFolder:

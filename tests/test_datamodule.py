@@ -1,6 +1,7 @@
 """From folders to batches of uint8 pixels, used from Python: what is in them, and in what order."""
 
 import pickle
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,7 +112,7 @@ class TestBatches:
         assert bool((batch["image"][0] == 255).all())
 
     def test_a_block_of_masked_rows_alone(self, root: Path) -> None:
-        batch = make_pictures_of(root).__getitems__([(0, PADDING)] * 3)
+        batch = make_pictures_of(root).__getitems__([(0, PADDING, 0)] * 3)
         assert batch["image"].shape == (3, SIZE, SIZE, 3)
         assert batch["target"].tolist() == batch["index"].tolist() == [-1, -1, -1]
 
@@ -193,7 +194,7 @@ class TestWorkers:
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         alone = run_bytes(make(root, augment=SPIN).train_dataloader())
-        monkeypatch.setattr(datamodule, "_context", lambda: "spawn")
+        monkeypatch.setattr(datamodule, "start_method", lambda: "spawn")
         loader = make(root, augment=SPIN, num_workers=1).train_dataloader()
         assert loader.multiprocessing_context.get_start_method() == "spawn"
         assert run_bytes(loader) == alone
@@ -201,7 +202,7 @@ class TestWorkers:
     def test_what_goes_to_a_worker_holds_no_pixels(self, root: Path) -> None:
         pictures = make_pictures_of(root, augment=SPIN)
         fresh = len(pickle.dumps(pictures))
-        pictures.__getitems__([(0, i) for i in range(14)])
+        pictures.__getitems__([(0, i, 0) for i in range(14)])
         assert len(pickle.dumps(pictures)) == fresh  # nothing was kept
         assert fresh < 14 * SIZE * SIZE * 3  # less than its pixels: paths and hashes alone
 
@@ -211,6 +212,60 @@ class TestWorkers:
         list(data.train_dataloader())
         list(data.val_dataloader())
         assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture(scope="module")
+def lopsided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on 7 ants and 2 bugs; validation and test lean the other way."""
+    root = make_pictures(tmp_path_factory.mktemp("lopsided"), {"train": 7, "val": 9, "test": 9})
+    for i in range(2, 7):
+        (root / "train" / "bug" / f"{i}.png").unlink()
+    for i in range(1, 9):
+        (root / "val" / "ant" / f"{i}.png").unlink()
+    return root
+
+
+class TestBalanced:
+    def test_classes_of_the_training_pictures_come_equally_often(self, lopsided: Path) -> None:
+        data = make(lopsided, sampling="balanced")
+        batches = list(data.train_dataloader())
+        assert [len(batch["index"]) for batch in batches] == [4, 5]  # as long as without
+        counts = Counter(torch.cat([batch["index"] for batch in batches]).tolist())
+        # 9 draws: 5 of the ants, each at most once; 4 of the bugs, each of the two twice
+        assert sum(counts[i] for i in range(7)) == 5
+        assert max(counts[i] for i in range(7)) == 1
+        assert (counts[7], counts[8]) == (2, 2)
+        targets = torch.cat([batch["target"] for batch in batches]).tolist()
+        assert sorted(targets) == [0] * 5 + [1] * 4
+
+    def test_without_it_every_picture_comes_once(self, lopsided: Path) -> None:
+        for options in ({}, {"sampling": "uniform"}):
+            batches = list(make(lopsided, **options).train_dataloader())
+            assert sorted(torch.cat([b["index"] for b in batches]).tolist()) == list(range(9))
+
+    def test_showings_of_a_picture_in_one_epoch_are_augmented_apart(self, lopsided: Path) -> None:
+        data = make(lopsided, sampling="balanced", augment=SPIN, batch_size=9)
+        (batch,) = data.train_dataloader()
+        for index in (7, 8):
+            one, other = batch["image"][batch["index"] == index]
+            assert not torch.equal(one, other)
+
+    def test_workers_change_no_byte_and_any_batch_is_resumed(self, lopsided: Path) -> None:
+        options: dict[str, Any] = {"sampling": "balanced", "augment": SPIN, "batch_size": 2}
+        alone, shared = (
+            run_bytes(make(lopsided, num_workers=workers, **options).train_dataloader())
+            for workers in (0, 2)
+        )
+        assert alone == shared
+        per_epoch = len(alone) // 2
+        rest = make(lopsided, StubTrainer(epoch=1, batch=2), **options).train_dataloader()
+        again = [(b["index"].tolist(), b["image"].numpy().tobytes()) for b in rest]
+        assert again == alone[per_epoch + 2 :]
+
+    def test_a_name_that_is_none(self) -> None:
+        match = r"--data\.sampling is 'balance'; allowed is uniform or balanced\."
+        with pytest.raises(UserError, match=match):
+            DataModule(sampling="balance")  # type: ignore[arg-type]
 
 
 class TestPythonUse:

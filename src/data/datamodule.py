@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning.pytorch import LightningDataModule
 
@@ -19,9 +19,11 @@ from src.data.index import Index
 from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
 from src.data.sources import Source
 from src.data.transforms import Augmentation
+from src.data.workers import start_method, start_worker
 from src.errors import UserError
 from src.preprocess import Preprocessing, Rule
 
+Sampling = Literal["uniform", "balanced"]
 SEEN_ON_TEST = (
     "data.validate_on_test: the TEST pictures are scored after every epoch, as in the seed's blog "
     "post. A model or an epoch chosen by these scores is chosen on the test set: its score is too "
@@ -49,6 +51,9 @@ class DataModule(LightningDataModule):
         augment: Albumentations transforms for training, in order: a list of
             {class_path: albumentations.NAME, init_args: {...}}. OneOf, SomeOf and Sequential take
             theirs in init_args.transforms.
+        sampling: `uniform` shows every training picture once an epoch; `balanced` shows each class
+            equally often, pictures of small classes several times and of large ones not in every
+            epoch. An epoch is as long either way.
         val_fraction: Share of the training pictures kept for validation, 0 to 1; for data without
             a val part. None means 0.15.
         test_fraction: Share kept for the test, 0 to 1; for data without any split. None means 0.15.
@@ -75,6 +80,7 @@ class DataModule(LightningDataModule):
         resize: Rule = "stretch",
         # A bare dict: inside dict[str, Any] the parser would build the objects of nested groups.
         augment: list[dict] | None = None,  # type: ignore[type-arg]
+        sampling: Sampling = "uniform",
         val_fraction: float | None = None,
         test_fraction: float | None = None,
         split_seed: int = 0,
@@ -87,10 +93,11 @@ class DataModule(LightningDataModule):
         _check_least("data.eval_batch_size", 1 if eval_batch_size is None else eval_batch_size, 1)
         _check_least("data.num_workers", num_workers, 0)
         _check_least("data.image_size", image_size, 1)
+        _check_sampling(sampling)
         self.root, self.source = root, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.image_size, self.resize = num_workers, image_size, resize
-        self.validate_on_test = validate_on_test
+        self.sampling, self.validate_on_test = sampling, validate_on_test
         self.split_rules: dict[str, Any] = {
             "val_fraction": val_fraction,
             "test_fraction": test_fraction,
@@ -175,9 +182,15 @@ class DataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of the training pictures, in the order of (seed, epoch)."""
         trainer: Any = self.trainer
-        pictures = self._pictures(self.index("fit").subset("train"), self.augmentation)
+        index = self.index("fit").subset("train")
+        pictures = self._pictures(index, self.augmentation)
         batches = TrainBatches(
-            len(pictures), self.batch_size, self.seed, trainer.global_rank, trainer.world_size
+            len(pictures),
+            self.batch_size,
+            self.seed,
+            trainer.global_rank,
+            trainer.world_size,
+            index.labels if self.sampling == "balanced" else None,
         )
         loader = self._loader(pictures, batches)
         loop, fixed = trainer.fit_loop, bool(trainer.overfit_batches)
@@ -225,10 +238,10 @@ class DataModule(LightningDataModule):
             batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=_whole,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             pin_memory=device.type == "cuda",
             persistent_workers=workers,
-            multiprocessing_context=_context() if workers else None,
+            multiprocessing_context=start_method() if workers else None,
             generator=torch.Generator(),  # the default one is the training's own stream
         )
 
@@ -238,16 +251,11 @@ def _check_least(name: str, value: int, least: int) -> None:
         raise UserError(f"--{name} is {value}; allowed is {least} or more.")
 
 
+def _check_sampling(sampling: str) -> None:
+    if sampling not in get_args(Sampling):
+        allowed = " or ".join(get_args(Sampling))
+        raise UserError(f"--data.sampling is {sampling!r}; allowed is {allowed}.")
+
+
 def _whole(batch: Any) -> Any:
     return batch
-
-
-def _start_worker(worker_id: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(0)
-
-
-def _context() -> str:
-    """Return how workers start: forking is quick and shares memory, and is safe on Linux alone."""
-    return "fork" if sys.platform == "linux" else "spawn"

@@ -4,13 +4,15 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import PIL
+from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
 
 from src.preprocess import BadImageError, decode, to_upright_rgb
@@ -63,7 +65,8 @@ def scan(root: Path, paths: Sequence[str], *, show_progress: bool = True) -> lis
     """Decode every pixel of every file, in as many threads as there are cores.
 
     What was found is kept under `$XDG_CACHE_HOME/waggle/scans` (default ~/.cache), one file for
-    each root, and holds as long as a file's size and time of change do.
+    each root, and holds as long as a file's size and time of change do. Of several processes that
+    start together one decodes, and the others wait for what it finds.
 
     Args:
         root: the folder that relative paths start from.
@@ -75,9 +78,24 @@ def scan(root: Path, paths: Sequence[str], *, show_progress: bool = True) -> lis
         error; nothing is raised for it.
     """
     cache = _cache_file(root)
-    known = _read_cache(cache)
     keys = {path: _key(root / path) for path in paths}
-    current = {p: known[p][1] for p, key in keys.items() if p in known and known[p][0] == key}
+    current = _still_true(_read_cache(cache), keys)
+    if len(current) < len(keys):
+        with _alone(cache):
+            current = _scan_new(root, keys, cache, show_progress)
+    return [current[path] for path in paths]
+
+
+def _still_true(known: _Known, keys: Mapping[str, _Key | None]) -> dict[str, Scan]:
+    return {p: known[p][1] for p, key in keys.items() if p in known and known[p][0] == key}
+
+
+def _scan_new(
+    root: Path, keys: Mapping[str, _Key | None], cache: Path | None, show_progress: bool
+) -> dict[str, Scan]:
+    """Return the scans, after decoding what the cache does not hold by now."""
+    known = _read_cache(cache)
+    current = _still_true(known, keys)
     pending = [path for path in keys if path not in current]
     try:
         for path, result in _scan_all(root, pending, show_progress):
@@ -91,7 +109,37 @@ def scan(root: Path, paths: Sequence[str], *, show_progress: bool = True) -> lis
                 fresh[path] = key, found
         if fresh:
             _write_cache(cache, known | fresh)
-    return [current[path] for path in paths]
+    return current
+
+
+@contextmanager
+def _alone(cache: Path | None) -> Iterator[None]:
+    """Hold the cache's lock, which the system drops when the process dies.
+
+    Where none can be had (no cache folder, a file system without locks), each process decodes for
+    itself.
+    """
+    lock = _acquire(cache) if cache else None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
+
+
+def _acquire(cache: Path) -> BaseFileLock | None:
+    folder = cache.parent.with_name("scan_locks")  # the caches' own holds nothing but them
+    lock = FileLock(folder / f"{cache.stem}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print("waiting for another process that is checking the pictures", file=sys.stderr)
+            lock.acquire()
+    except (OSError, NotImplementedError):
+        return None
+    return lock
 
 
 def _scan_all(root: Path, paths: Sequence[str], show_progress: bool) -> Iterator[tuple[str, Scan]]:

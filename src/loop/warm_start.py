@@ -1,4 +1,4 @@
-"""Starts a new run with the optimizer state (momentum) of another."""
+"""What of an optimizer's saved state is taken over, and what the config says instead."""
 
 from typing import Any
 
@@ -39,3 +39,26 @@ class OptimizerStart(Callback):
             {"state": self.saved["state"], "param_groups": fresh["param_groups"]}
         )
         self.saved = {}
+
+
+class ConfiguredRates(Callback):
+    """Gives a resumed optimizer the settings of the config instead of the checkpoint's.
+
+    A schedule goes on from where it was, as a share of the new rate.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set learning rate, momentum, weight decay and the like; momenta stay."""
+        module: Any = pl_module
+        fresh = module.make_optimizer(module.parameters())
+        for group, wanted in zip(
+            trainer.optimizers[0].param_groups, fresh.param_groups, strict=True
+        ):
+            share = group["lr"] / group.get("initial_lr", group["lr"]) if group["lr"] else 1.0
+            group.update({k: v for k, v in wanted.items() if k != "params"})
+            if "initial_lr" in group:
+                group["initial_lr"] = wanted["lr"]
+            group["lr"] = wanted["lr"] * share
+        for schedule in trainer.lr_scheduler_configs:
+            if hasattr(schedule.scheduler, "base_lrs"):
+                schedule.scheduler.base_lrs = [group["lr"] for group in fresh.param_groups]

@@ -1,0 +1,42 @@
+"""How the processes that decode and augment start, and which signals they heed."""
+
+import os
+import signal
+import sys
+import threading
+
+
+def start_method() -> str:
+    """Return how workers start: forking is quick and shares memory, and is safe on Linux alone."""
+    return "fork" if sys.platform == "linux" else "spawn"
+
+
+def start_worker(worker_id: int) -> None:
+    """Prepare a worker; called in it, before its first batch.
+
+    Args:
+        worker_id: From 0; unused, since no worker has a state of its own.
+    """
+    import cv2
+
+    cv2.setNumThreads(0)  # the workers are the parallelism
+    if hasattr(signal, "sigwaitinfo"):
+        _heed_the_parent_alone()
+
+
+def _heed_the_parent_alone() -> None:
+    """Pass over signals that a whole process group gets: Ctrl-C, SLURM, torchrun.
+
+    The main process wants to finish its batch and to save, and would end with an error if a worker
+    were gone. The parent itself may end a worker by SIGTERM.
+    """
+    passed_over = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed_over)  # later threads inherit it
+
+    def wait() -> None:
+        while True:
+            came = signal.sigwaitinfo(passed_over)
+            if came.si_signo == signal.SIGTERM and came.si_pid == os.getppid():
+                os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

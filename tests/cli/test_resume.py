@@ -1,0 +1,152 @@
+"""A run broken off at every kind of moment and gone on with ends as the unbroken one, bit by bit.
+
+The moments are chosen, not drawn: a callback of the test ends the program in the middle of a
+sitting, as a kill would, and the next sitting goes on, until the run is over. Real kills are in
+test_kill.py.
+"""
+
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+import src.cli
+from tests.cli.conftest import Cli
+from tests.cli.test_fit import RECIPE, rows
+
+SMALL = [*RECIPE, "--trainer.num_sanity_val_steps=1", "--checkpoint_every_steps=1"]
+
+
+class Broken(BaseException):
+    """The end of a sitting; no part of the program knows it."""
+
+
+class Break(Callback):
+    """Ends the program at the n-th moment of a sitting."""
+
+    def __init__(self, moments: int) -> None:
+        self.left = moments
+
+    def moment(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Broken
+
+    on_train_epoch_start = on_train_batch_start = on_before_optimizer_step = moment
+    on_validation_start = on_validation_batch_start = on_validation_batch_end = moment
+    on_validation_end = on_train_epoch_end = on_train_end = moment
+
+
+def broken_run(cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], most: int = 60) -> int:
+    """Run to the end, broken off again and again; return the number of sittings."""
+    inner = src.cli.loop_callbacks
+    for sitting, moments in enumerate(cycle([2, 7, 3, 12, 5, 4, 9, 6]), start=1):
+        assert sitting <= most, "the run makes no progress"
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                src.cli, "loop_callbacks", lambda *a: [*inner(*a), Break(moments)]  # noqa: B023
+            )
+            try:
+                ended = cli(*words, "--ckpt_path=auto")
+            except Broken:
+                continue
+        assert ended.code == 0, ended.err
+        return sitting
+    raise AssertionError
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Return the names under which two checkpoints differ, but for what a clock says."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = [n for n in {**one, **other} if n not in ("seconds", "run_id")]
+        return [
+            d
+            for n in names
+            for d in (
+                differences(one[n], other[n], f"{name}.{n}")
+                if n in one and n in other
+                else [f"{name}.{n} is in one of them"]
+            )
+        ]
+    if isinstance(one, (list, tuple)) and len(one) == len(other):
+        return [
+            d
+            for n, pair in enumerate(zip(one, other, strict=True))
+            for d in differences(*pair, f"{name}[{n}]")
+        ]
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [name]
+    return [] if one == other or (one != one and other != other) else [f"{name}: {one} {other}"]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert not differences(rows(one), rows(other), "row")
+    for name in ("last", "best"):
+        if name == "best" and not (one / "checkpoints/best.ckpt").is_file():
+            continue
+        a, b = (torch.load(r / f"checkpoints/{name}.ckpt", weights_only=True) for r in (one, other))
+        found = differences(a, b)
+        assert not found, "\n".join(found)
+
+
+SCHEDULE = ["--model.scheduler=src.schedules.OneCycle"]
+PLATEAU = [
+    "--model.scheduler=lightning.pytorch.cli.ReduceLROnPlateau",
+    "--model.scheduler.monitor=val/loss", "--model.scheduler.patience=0",
+    "--model.scheduler.threshold=10.0",
+]  # fmt: skip
+STOP_EARLY = [
+    "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping",
+    "--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.patience=1",
+    "--trainer.callbacks.min_delta=1e9",
+]  # fmt: skip
+NO_STEP_LR = [word for word in SMALL if "scheduler" not in word]
+
+# 40 training pictures less 6 for validation: 5 batches of 8, 8, 8, 8 and 2 an epoch.
+CASES = {
+    "plain": [*SMALL, "--trainer.max_epochs=2"],
+    "one rate a step": [*NO_STEP_LR, *SCHEDULE, "--trainer.max_epochs=2"],
+    "plateau": [*NO_STEP_LR, *PLATEAU, "--trainer.max_epochs=3"],
+    "plateau, validation every other epoch": [
+        *NO_STEP_LR, *PLATEAU, "--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=2",
+    ],
+    "accumulation": [*SMALL, "--trainer.max_epochs=2", "--trainer.accumulate_grad_batches=2"],
+    "accumulation over the end of an epoch": [
+        *SMALL, "--trainer.max_epochs=2", "--trainer.accumulate_grad_batches=3",
+    ],
+    "max_steps inside an epoch": [*SMALL, "--trainer.max_steps=8"],
+    "max_steps at the end of an epoch": [*SMALL, "--trainer.max_steps=10"],
+    "max_steps after more epochs": [*SMALL, "--trainer.max_steps=17"],
+    "limited batches": [*SMALL, "--trainer.max_epochs=3", "--trainer.limit_train_batches=3"],
+    "limited validation": [*SMALL, "--trainer.max_epochs=2", "--trainer.limit_val_batches=1"],
+    "validation inside an epoch": [
+        *SMALL, "--trainer.max_epochs=2", "--trainer.val_check_interval=2",
+    ],
+    "validation by steps alone": [
+        *SMALL, "--trainer.max_epochs=3", "--trainer.val_check_interval=4",
+        "--trainer.check_val_every_n_epoch=null",
+    ],
+    "validation inside an epoch, with max_steps": [
+        *SMALL, "--trainer.max_steps=9", "--trainer.val_check_interval=2",
+    ],
+    "no validation": [*SMALL, "--trainer.max_epochs=2", "--data.val_fraction=0"],
+    "stops early": [*SMALL, "--trainer.max_epochs=5", *STOP_EARLY],
+    "stops early inside an epoch": [
+        *SMALL, "--trainer.max_epochs=5", *STOP_EARLY, "--trainer.val_check_interval=2",
+    ],
+    "balanced": [*SMALL, "--trainer.max_epochs=2", "--data.sampling=balanced"],
+    "one batch an epoch": [*SMALL, "--trainer.max_epochs=3", "--trainer.limit_train_batches=1"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_that_is_broken_off_anywhere_ends_the_same(
+    name: str, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["fit", f"--data.root={pictures}", *CASES[name]]
+    assert cli(*words, "--run_dir=whole").code == 0
+    assert broken_run(cli, monkeypatch, [*words, "--run_dir=parts"]) > 2
+    assert_same(Path("whole"), Path("parts"))

@@ -108,7 +108,7 @@ def _longer(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[Change
 
 def _takes_total(spec: Mapping[str, Any]) -> bool:
     found = resolve(str(spec["class_path"]), "model.scheduler")
-    fixed = "total_steps" in (spec.get("init_args") or {})
+    fixed = (spec.get("init_args") or {}).get("total_steps") is not None
     return found is not None and not fixed and "total_steps" in inspect.signature(found).parameters
 
 

@@ -71,9 +71,7 @@ def differences(one: Any, other: Any, name: str = "") -> list[str]:
     return [] if _same_value(one, other) else [f"{name}: {one!r} and {other!r}"]
 
 
-def _members(
-    one: Mapping[Any, Any], other: Mapping[Any, Any], name: str
-) -> Iterator[list[str]]:
+def _members(one: Mapping[Any, Any], other: Mapping[Any, Any], name: str) -> Iterator[list[str]]:
     for key in {**one, **other}:
         path = f"{name}.{key}" if name else str(key)
         if key in CLOCK:

@@ -5,29 +5,27 @@ and compares every tensor of the checkpoints and every row of metrics.csv.
 """
 
 import argparse
+import json
 import os
 import random
 import re
-import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 import torch
 import yaml
 
-from src.checkpoint import read_checkpoint
-from src.errors import RunFailureError, UserError
+from src.errors import UserError
 from src.failures import end_with_message
 from src.run import RunFolder
-from src.run_rules import option_values
 from src.sameness import Comparison, compare_runs
-from src.sitting import Sitting
+from src.sitting import Sitting, saved_step
 
 PROGRAM = "python -m src.verify_resume"
 # What it sets itself -> what to give instead.
@@ -39,8 +37,9 @@ TAKEN = {
 }
 SPREAD = ("--trainer.devices", "--trainer.strategy", "--trainer.accelerator")
 _SAVES_PER_KILL = 4  # so that each sitting can get on before its end, and repeats some steps
-_SHOWN = 20
-_NO_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
+_SHOWN = 20  # differences of a trial
+_ON_CPU = re.compile(r"--trainer\.accelerator[ =]cpu\b")
+_DETERMINISTIC = ["--trainer.deterministic", "true"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def read_words(args: list[str]) -> tuple[Settings, Path | None]:
     for config in known.config:
         if not Path(config).is_file():
             raise UserError(f"--config {config}: there is no such file. Give a .yaml file.")
-    taken = TAKEN | ({name: "--processes sets it" for name in SPREAD} if known.processes > 1 else {})
+    taken = TAKEN | (dict.fromkeys(SPREAD, "--processes sets it") if known.processes > 1 else {})
     for name, instead in taken.items():
         if name in {word.partition("=")[0] for word in fit}:
             raise UserError(f"{name} can't be given here: {instead}. Leave it out.")
@@ -155,13 +154,10 @@ def _settled(fit: list[str], processes: int) -> list[str]:
         *("--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"),
         *("--trainer.devices", str(processes)),
     ]
-    on_cpu = processes > 1 or "cpu" in option_values(fit, "--trainer.accelerator")
+    on_cpu = processes > 1 or _ON_CPU.search(" ".join(fit))
     exact = [] if on_cpu or not torch.accelerator.is_available() else _DETERMINISTIC
     quiet = ["--trainer.logger", "false", "--progress", "off"]
     return [*exact, *fit, *(several if processes > 1 else []), *quiet]
-
-
-_DETERMINISTIC = ["--trainer.deterministic", "true"]
 
 
 @contextmanager
@@ -203,19 +199,102 @@ def verify(settings: Settings, place: Path) -> list[Trial]:
         UserError: likewise, if by a mistake that the user can mend.
     """
     whole = RunFolder(place / "whole")
-    with _sitting(settings, whole, settings.workers[0], place / "whole.log") as sitting:
-        seconds = sitting.train()
-    _require_well(sitting)
+    _train_whole(settings, whole)
     steps = saved_step(whole)
-    print(f"in one go: {steps} steps in {seconds:.1f} s of training", flush=True)
-    every = yaml.safe_load(whole.config.read_text("utf-8")).get("checkpoint_every_steps")
-    if every is None:
-        every = max(1, steps // (_SAVES_PER_KILL * settings.kills))
-        more = ("--checkpoint_every_steps", str(every))
-        settings = Settings(**{**vars(settings), "fit": (*settings.fit, *more)})
+    seconds = float(json.loads(whole.summary.read_text("utf-8"))["wall_seconds"])
+    print(f"in one go: {steps} steps in {seconds:.1f} s", flush=True)
+    settings = _with_saves(settings, whole, steps)
     trials = []
     for workers in settings.workers:
         parts = RunFolder(place / f"workers-{workers}")
-        places = killed_run(settings, parts, workers, seconds, steps)
+        places = _train_in_parts(settings, parts, workers, seconds / max(steps, 1), steps)
         trials.append(Trial(workers, tuple(places), compare_runs(whole, parts)))
     return trials
+
+
+def _start(settings: Settings, folder: RunFolder, workers: int, name: str) -> Sitting:
+    words = ("--data.num_workers", str(workers), "--run_dir", str(folder.path))
+    threads = os.environ.get("OMP_NUM_THREADS", "1")  # Lightning would choose by the cores
+    env = {"OMP_NUM_THREADS": threads} if settings.processes > 1 else {}
+    log = folder.path.with_name(f"{name}.log")
+    return Sitting((*settings.fit, *words, "--ckpt_path", "auto"), folder, log, env)
+
+
+def _train_whole(settings: Settings, folder: RunFolder) -> None:
+    with _start(settings, folder, settings.workers[0], folder.path.name) as sitting:
+        trained = sitting.trains()
+        sitting.ends_within(None)
+    sitting.require_well()
+    if not trained or not folder.begun:
+        raise UserError("nothing was trained and saved: give --trainer.max_epochs 1 or more.")
+
+
+def _with_saves(settings: Settings, whole: RunFolder, steps: int) -> Settings:
+    """Return the settings with a number of steps between checkpoints, unless the config has one."""
+    stored = yaml.safe_load(whole.config.read_text("utf-8"))
+    if stored.get("checkpoint_every_steps") or stored.get("checkpoint_every_minutes"):
+        return settings
+    every = max(1, steps // (_SAVES_PER_KILL * settings.kills))
+    return replace(settings, fit=(*settings.fit, "--checkpoint_every_steps", str(every)))
+
+
+def _train_in_parts(
+    settings: Settings, folder: RunFolder, workers: int, step_seconds: float, steps: int
+) -> list[str]:
+    """Train, kill and go on until the run is over; return where the kills came."""
+    moments = random.Random(f"{settings.seed} {workers}")
+    places: list[str] = []
+    for number in range(settings.kills + 1):
+        left = settings.kills - number
+        saved = saved_step(folder)
+        # An even share of what is left, so that the kills spread over the whole run.
+        share = step_seconds * (steps - saved) / max(left, 1)
+        delay = moments.uniform(0, share) if left else None
+        name = f"{folder.path.name}-sitting-{number + 1}"
+        with _start(settings, folder, workers, name) as sitting:
+            over = not sitting.trains() or sitting.ends_within(delay)
+        if over:
+            sitting.require_well()
+            break
+        writing = any(folder.checkpoints.glob("*.tmp"))
+        places.append(f"{saved_step(folder)}{'*' if writing else ''}")
+        print(f"{workers} workers: killed after {delay:.2f} s, saved: {places[-1]}", flush=True)
+    print(f"{workers} workers: over after {len(places)} kills", flush=True)
+    return places
+
+
+# The result
+
+
+def table(trials: Sequence[Trial], asked: int) -> list[str]:
+    """Return the lines that say how the trials came out.
+
+    Args:
+        trials: A line each, and what differs below.
+        asked: How many kills were asked for.
+    """
+    head = ("workers", "kills", "saved step at each kill", "tensors", "rows", "result")
+    rows = [head, *(_row(trial, asked) for trial in trials)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if any("*" in place for trial in trials for place in trial.places):
+        lines.append("* a checkpoint was being written")
+    if any(len(trial.places) < asked for trial in trials):
+        lines.append("a kill that is missing came too late, when the run was over: train longer")
+    for trial in trials:
+        found = trial.found.different
+        lines += [f"{trial.workers} workers: {line}" for line in found[:_SHOWN]]
+        more = len(found) - _SHOWN
+        lines += [f"{trial.workers} workers: and {more} more"] if more > 0 else []
+    return lines
+
+
+def _row(trial: Trial, asked: int) -> tuple[str, ...]:
+    found = trial.found
+    result = f"differs in {len(found.different)}" if found.different else "equal"
+    kills, places = f"{len(trial.places)} of {asked}", ", ".join(trial.places) or "-"
+    return str(trial.workers), kills, places, str(found.tensors), str(found.rows), result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,12 +1,21 @@
 """Weights, gradients and optimizer state in shares: each process keeps one, for large networks."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning_utilities import apply_to_collection
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
 
 from src.errors import UserError
 
@@ -60,6 +69,29 @@ class FSDP(ModelParallelStrategy):
         if trainer.state.fn == TrainerFn.FITTING:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load a whole checkpoint, of this strategy or another; each process keeps its shares.
+
+        Lightning's own way sends the tensors round as they lie in memory, which mixes up the
+        weights of a channels_last network.
+        """
+        assert self.lightning_module is not None
+        found = self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+        content: dict[str, Any] = apply_to_collection(found, Tensor, Tensor.contiguous)
+        module = self.lightning_module
+        options = StateDictOptions(full_state_dict=True, strict=module.strict_loading)
+        set_model_state_dict(module, content.pop("state_dict"), options=options)
+        for optimizer, state in zip(
+            self.optimizers, content.get("optimizer_states", ()), strict=False
+        ):
+            named = FullyShardedDataParallel.rekey_optim_state_dict(
+                state, OptimStateKeyType.PARAM_NAME, module
+            )
+            set_optimizer_state_dict(module, optimizer, named, options=options)
+        return content
 
     def post_backward(self, closure_loss: Tensor) -> None:
         """Take over the running statistics of the first process; backward still needed the old."""

@@ -1,22 +1,32 @@
 """Weights & Biases without surprises: offline unless there is a key, never a question or a hang."""
 
+import contextlib
 import netrc
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import loggers
 
 from src.errors import UserError
+from src.loop.metrics_csv import read_rows
+from src.run import RunFolder
 
+_AXIS = "trainer/global_step"  # Lightning's name for the x axis
 MODES = ("online", "offline", "disabled", "dryrun", "shared")
 
 
 class WandbLogger(loggers.WandbLogger):
     """Mirrors the run to Weights & Biases; metrics.csv stays the truth.
+
+    A run that goes on keeps its id, and its step axis never goes back: what an earlier sitting has
+    logged is not logged again. Rows of metrics.csv that the server never got are sent when the run
+    goes on.
 
     Online when WANDB_API_KEY is set or `wandb login` was done, else offline (send it later with
     `wandb sync`). WANDB_MODE (online, offline, disabled) overrides this. A server that can't be
@@ -55,6 +65,9 @@ class WandbLogger(loggers.WandbLogger):
         )
         self._wandb_init.pop("anonymous", None)  # has no effect and warns
         self._timeout = init_timeout_seconds
+        self._metrics = RunFolder(save_dir).metrics
+        self._note = Path(save_dir) / "wandb" / "logged_step"  # an offline run can't ask the server
+        self._seen = -1  # last step that an earlier sitting has logged
 
     @property
     @rank_zero_experiment
@@ -72,14 +85,43 @@ class WandbLogger(loggers.WandbLogger):
             raise UserError(f"WANDB_MODE is '{mode}'; allowed are {', '.join(MODES)}.")
         self._configure(mode)
         try:
-            return super().experiment
+            run = super().experiment
         except wandb.errors.Error as error:
             if mode != "online":
                 raise
             print(f"wandb: going on offline: {error}", file=sys.stderr)
             wandb.teardown()  # its service still holds the run's id
             self._configure("offline")
-            return super().experiment
+            run = super().experiment
+        self._catch_up(run)
+        return run
+
+    def _catch_up(self, run: Any) -> None:
+        """Find out what earlier sittings logged; send the rows of metrics.csv that are missing."""
+        if not getattr(run, "resumed", False):  # new, or offline, where wandb knows no earlier one
+            with contextlib.suppress(OSError, ValueError):
+                self._seen = int(self._note.read_text("utf-8"))
+            return
+        self._seen = int(run.summary.get(_AXIS, -1))
+        for row in read_rows(self._metrics):
+            step = int(row["step"]) - 1  # Lightning counts the step that was just made
+            scores = {name: float(row[name]) for name in row if "/" in name and row[name]}
+            if step > self._seen or (
+                step == self._seen and run.summary.get("val/loss") != scores.get("val/loss")
+            ):
+                run.log({**scores, "epoch": int(row["epoch"]), _AXIS: step})
+                self._seen = step
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log, unless an earlier sitting of the run has logged this step."""
+        _ = self.experiment
+        if step is not None and step <= self._seen:
+            return
+        super().log_metrics(metrics, step)
+        if step is not None and self._note.parent.is_dir():
+            with contextlib.suppress(OSError):  # a full disk
+                self._note.write_text(str(step), "utf-8")
 
     def _configure(self, mode: str) -> None:
         import wandb

@@ -13,6 +13,8 @@ from tests.helpers import ROOT, require_module
 CONFIGS = ROOT / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 OVERLAYS = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("*/*.yaml"))
+# need several processes; tests/test_ddp.py and tests/test_nodes.py run them
+SEVERAL = [f"trainer/{name}.yaml" for name in ("ddp", "multinode", "slurm", "fsdp")]
 # fast_dev_run on one device of this machine, on pictures that are here
 ONE_BATCH = ("--trainer.fast_dev_run=true", "--data.num_workers=0")
 ON_CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto")
@@ -27,7 +29,8 @@ def insects() -> Path:
 def test_every_config_is_listed_here() -> None:
     assert {"demo", "seed", "seed_augmented", "bee_wasp"} <= set(RECIPES)
     assert {
-        "trainer/cpu.yaml", "trainer/gpu.yaml", "trainer/ddp.yaml", "logger/wandb.yaml",
+        "trainer/cpu.yaml", "trainer/gpu.yaml", "trainer/ddp.yaml", "trainer/multinode.yaml",
+        "trainer/slurm.yaml", "trainer/fsdp.yaml", "logger/wandb.yaml",
         "logger/csv.yaml", "logger/tensorboard.yaml", "debug/fast_dev_run.yaml",
         "debug/overfit.yaml", "debug/profile.yaml",
     } <= set(OVERLAYS)  # fmt: skip
@@ -64,7 +67,7 @@ def test_overlay_runs_with_a_recipe(overlay: str, cli: Cli, insects: Path) -> No
     if "tensorboard" in overlay:
         require_module("tensorboard")
     gpu = overlay == "trainer/gpu.yaml" and not torch.cuda.is_available()
-    words = ON_CPU if gpu or overlay == "trainer/ddp.yaml" else ()
+    words = (*ON_CPU, "--trainer.num_nodes=1") if gpu or overlay in SEVERAL else ()
     ended = cli(
         "fit", "--config", CONFIGS / "demo.yaml", "--config", CONFIGS / overlay, *words,
         "--data.root", insects, *ONE_BATCH,

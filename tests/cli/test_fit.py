@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import Timer
 
 from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
@@ -296,15 +298,30 @@ class TestHowRunsEnd:
         assert cli(*words).code == 0  # 5 steps an epoch: more than the default of ten epochs
         assert rows(Path("run"))[-1]["step"] == "60"
 
-    def test_a_run_cut_inside_an_epoch_says_that_it_can_not_go_on(
-        self, cli: Cli, pictures: Path
+    def test_a_run_cut_by_steps_goes_on_with_more(self, cli: Cli, pictures: Path) -> None:
+        words = ("fit", "--data.root", pictures, *RECIPE)
+        assert cli(*words, "--run_dir=whole", "--trainer.max_steps=12").code == 0
+        assert cli(*words, "--run_dir=parts", "--trainer.max_steps=7").code == 0
+        assert last(Path("parts"))["global_step"] == 7
+        ended = cli(*words, "--run_dir=parts", "--trainer.max_steps=12", "--ckpt_path=last")
+        assert ended.code == 0, ended.err
+        assert_same_run(Path("whole"), Path("parts"))
+
+    def test_a_run_cut_by_time_goes_on_with_more(
+        self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY)
-        assert cli(*words, "--trainer.max_steps=7").code == 0
-        ended = cli(*words, "--trainer.max_steps=20", "--ckpt_path=last")
-        assert ended.code == 2
-        assert "inside an epoch" in ended.err
-        assert last(Path("run"))["global_step"] == 7
+        words = ("fit", "--data.root", pictures, *RECIPE, "--trainer.max_epochs=2")
+        assert cli(*words, "--run_dir=whole").code == 0
+        with monkeypatch.context() as patch:
+            clock = count(step=60)  # each look at it takes a minute
+            patch.setattr(Timer, "time_elapsed", lambda *_: next(clock))
+            assert cli(*words, "--run_dir=parts", "--trainer.max_time=00:00:08:00").code == 0
+        step = last(Path("parts"))["global_step"]
+        assert 1 <= step < 10 and step != 5  # inside an epoch
+        assert len(rows(Path("parts"))) == step // 5 + 1  # it was scored where it was cut
+        ended = cli(*words, "--run_dir=parts", "--trainer.max_time=01:00:00:00", "--ckpt_path=last")
+        assert ended.code == 0, ended.err
+        assert_same_run(Path("whole"), Path("parts"))
 
     def test_a_run_that_stopped_early_stays_stopped(self, cli: Cli, pictures: Path) -> None:
         words = ["fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=9"]

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Callback
 
 import src.cli
+from src.sameness import differences
 from tests.cli.conftest import Cli
 from tests.cli.test_fit import RECIPE, rows
 
@@ -47,7 +48,9 @@ def broken_run(cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], most
         assert sitting <= most, "the run makes no progress"
         with monkeypatch.context() as patch:
             patch.setattr(
-                src.cli, "loop_callbacks", lambda *a: [*inner(*a), Break(moments)]  # noqa: B023
+                src.cli,
+                "loop_callbacks",
+                lambda *a: [*inner(*a), Break(moments)],  # noqa: B023
             )
             try:
                 ended = cli(*words, "--ckpt_path=auto")
@@ -56,30 +59,6 @@ def broken_run(cli: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str], most
         assert ended.code == 0, ended.err
         return sitting
     raise AssertionError
-
-
-def differences(one: Any, other: Any, name: str = "") -> list[str]:
-    """Return the names under which two checkpoints differ, but for what a clock says."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = [n for n in {**one, **other} if n not in ("seconds", "run_id")]
-        return [
-            d
-            for n in names
-            for d in (
-                differences(one[n], other[n], f"{name}.{n}")
-                if n in one and n in other
-                else [f"{name}.{n} is in one of them"]
-            )
-        ]
-    if isinstance(one, (list, tuple)) and len(one) == len(other):
-        return [
-            d
-            for n, pair in enumerate(zip(one, other, strict=True))
-            for d in differences(*pair, f"{name}[{n}]")
-        ]
-    if isinstance(one, torch.Tensor):
-        return [] if torch.equal(one, other) else [name]
-    return [] if one == other or (one != one and other != other) else [f"{name}: {one} {other}"]
 
 
 def assert_same(one: Path, other: Path) -> None:

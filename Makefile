@@ -6,11 +6,11 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test lint bench clean
+.PHONY: help setup fit test campaign lint bench clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
-	@echo 'ARGS="..." is passed on by fit, test and bench; PYTHON=... names the interpreter for setup.'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'ARGS="..." is passed on by fit, test, campaign and the first of bench; PYTHON=... names the interpreter for setup.'
 
 # Any Python from 3.7 on can start the script, which then looks for one that the project allows.
 setup: ## Make or mend .venv with the project and every extra, exact by constraints.txt
@@ -27,13 +27,17 @@ fit: setup ## Train the demo on the built-in pictures (ARGS="--trainer.max_epoch
 test: setup ## Run the tests (ARGS="-k bundle -x")
 	@$(VENV_PYTHON) -m pytest $(ARGS)
 
+campaign: setup ## Kill training runs at 40 moments and compare how they end; takes minutes
+	@$(VENV_PYTHON) -m pytest -m campaign $(ARGS)
+
 lint: setup ## Check style, format and types
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy --strict
 
-bench: setup ## Measure the time of a training step
+bench: setup ## Measure the time of a training step, and what exactness costs
 	@$(VENV_PYTHON) -m tests.benchmarks.step_time $(ARGS)
+	@$(VENV_PYTHON) -m tests.benchmarks.exactness_cost
 
 clean: ## Remove the environment and every cache; runs and data stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build waggle.egg-info

@@ -2,9 +2,11 @@
 
 import argparse
 import errno
+import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 from src.errors import RunFailureError, StoppedRun, UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BEHIND_SECONDS = 3.0  # more than a launcher takes to end the others when one process has failed
 _IN_WORKER = "in DataLoader worker process"
 _OURS = re.compile(r"^src\.errors\.\w+: ", re.MULTILINE)
 _RAISED = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt): ", re.MULTILINE)
@@ -44,6 +47,7 @@ def end_with_message() -> Iterator[Outcome]:
     except KeyboardInterrupt:
         outcome.code = _stopped_early()
     except Exception as error:
+        _let_the_first_speak()
         outcome.code, message = explain(error)
         if message is None:
             traceback.print_exc()
@@ -52,6 +56,12 @@ def end_with_message() -> Iterator[Outcome]:
                 "in the config; the lines above say where."
             )
         print(f"error: {message}", file=sys.stderr)
+
+
+def _let_the_first_speak() -> None:
+    """Wait in all processes of a machine but the first: if that one failed too, they are ended."""
+    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0":
+        time.sleep(_BEHIND_SECONDS)
 
 
 def _stopped_early() -> int:

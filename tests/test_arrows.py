@@ -78,6 +78,9 @@ ARROWS: dict[str, set[str]] = {
     "src.run": {"src.checkpoint"},
     "src.checkpoint": {"src.seal"},
     "src.seal": set(),
+    # What commands share.
+    "src.sameness": {"src.checkpoint", "src.run"},
+    "src.sitting": {"src.checkpoint", "src.run"},
     "src.bundle": set(),
     # The data.
     "src.data": set(),

@@ -22,8 +22,10 @@ import pytest
 import torch
 import yaml
 
+from src import verify_resume
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
+from src.loop import CrashCheckpoint
 from src.train import main
 from tests.cli.conftest import TINY, make_pictures, tree
 from tests.helpers import ROOT
@@ -43,6 +45,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "changes the shell it is typed into",
     "wandb sync": "needs an account",
     "torchrun": "starts processes; its words are parsed below",
+    "srun": "starts the tasks of a job; its words are parsed below",
 }
 
 
@@ -264,8 +267,8 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
     assert [str(block) for block in BLOCKS if block.language not in LANGUAGES] == []
 
 
-def test_torchrun_words_are_options(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [list(c.words) for c in COMMANDS if c.words[0] == "torchrun"]
+def test_launchers_words_are_options(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [list(c.words) for c in COMMANDS if c.words[0] in ("torchrun", "srun")]
     assert lines
     for words in lines:
         start = words.index("src.train") + 1
@@ -377,7 +380,7 @@ def missing_files(spans: Iterable[str], known: set[str]) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     in_run = tree(complete_run)
-    known = in_run | {Path(name).name for name in in_run}
+    known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
     known |= {block.file_name for block in BLOCKS if block.page == page}
     assert missing_files(spans_of(page), known) == []
 
@@ -419,7 +422,7 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    found: set[str] = set()
+    found = set(re.findall(r"--([a-z]+)", verify_resume.parser().format_help()))
     for command in ("fit", "test"):
         text = io.StringIO()
         with contextlib.redirect_stdout(text):

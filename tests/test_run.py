@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from src import hardware, run
 from src.config_check import check_classes, check_extras, explain, read_config, resolve
-from src.errors import RunFailureError, UserError
+from src.errors import RunFailureError, StoppedRun, UserError
 from src.failures import end_with_message, place
 from src.failures import explain as explain_failure
 from src.metrics import Table
@@ -123,6 +123,7 @@ class TestRunFolder:
         match = r"--ckpt_path best: there is no .*best\.ckpt\. In .*: last\.ckpt, previous\.ckpt\."
         with pytest.raises(UserError, match=match):
             folder.checkpoint("best")
+        assert folder.checkpoint("previous") == folder.previous
         with pytest.raises(UserError, match=r"x\.ckpt: there is no x\.ckpt\. In .*: nothing\."):
             make_run(tmp_path / "other").checkpoint("x.ckpt")
         for address in ("http://127.0.0.1/x.ckpt", "file:///x.ckpt", "s3://a/x.ckpt"):
@@ -152,8 +153,17 @@ class TestRunFolder:
     def test_read_record(self, tmp_path: Path) -> None:
         folder = make_run(tmp_path / "run")
         assert folder.read_record() == {}
-        write_json(folder.record, {"seed": 3})
-        assert folder.read_record() == {"seed": 3}
+        assert folder.run_id is None
+        write_json(folder.record, {"seed": 3, "wandb_id": "abc"})
+        assert folder.read_record() == {"seed": 3, "wandb_id": "abc"}
+        assert folder.run_id == "abc"
+
+    @pytest.mark.parametrize(
+        ("names", "begun"),
+        [((), False), (("best",), False), (("last",), True), (("previous",), True)],
+    )
+    def test_begun(self, tmp_path: Path, names: tuple[str, ...], begun: bool) -> None:
+        assert make_run(tmp_path / "run", *names).begun is begun
 
 
 class TestWriteJson:
@@ -402,11 +412,25 @@ class TestPlan:
 
     @pytest.mark.parametrize("name", ["last", "auto"])
     def test_going_on(self, name: str, tmp_path: Path) -> None:
-        folder = make_run(tmp_path / "run", "last")
+        folder = make_run(tmp_path / "run")
+        torch.save({"state_dict": {}, "global_step": 3}, folder.last)
         plan = plan_command("fit", options("run", name), {})
         assert (plan.checkpoint, plan.resumes) == (Path("run/checkpoints/last.ckpt"), True)
+        assert plan.damage == ()
         assert plan.folder is not None
         assert plan.folder.path.resolve() == folder.path
+
+    @pytest.mark.parametrize("name", ["last", "auto"])
+    def test_going_on_from_the_one_before(self, name: str, tmp_path: Path) -> None:
+        folder = make_run(tmp_path / "run")
+        torch.save({"state_dict": {}, "global_step": 3}, folder.previous)
+        plan = plan_command("fit", options("run", name), {})
+        assert (plan.checkpoint, plan.resumes) == (Path("run/checkpoints/previous.ckpt"), True)
+        assert plan.damage == ("run/checkpoints/last.ckpt is missing.",)
+        folder.last.write_bytes(b"")  # planning tells, and changes nothing
+        plan = plan_command("fit", options("run", name), {})
+        assert "last.ckpt (0 bytes) can't be used: it is empty" in plan.damage[0]
+        assert folder.last.read_bytes() == b""
 
     def test_auto_starts_where_there_is_nothing_to_go_on_with(self) -> None:
         plan = plan_command("fit", options("new", "auto"), {})
@@ -843,7 +867,18 @@ class TestFailures:
         if isinstance(error, UserError):
             assert err == "error: mend it\n"
         if isinstance(error, KeyboardInterrupt):
-            assert err.startswith("stopped by Ctrl-C. Epochs that were over")
+            assert err == "stopped by Ctrl-C before the work began\n"
+
+    @pytest.mark.parametrize(
+        ("code", "message"), [(143, "stopped by SIGTERM after step 3."), (130, "")]
+    )
+    def test_a_run_that_was_stopped_and_saved(
+        self, code: int, message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with end_with_message() as outcome:
+            raise StoppedRun(code, message)
+        assert outcome.code == code
+        assert capsys.readouterr().err == (f"{message}\n" if message else "")
 
     def test_all_went_well(self) -> None:
         with end_with_message() as outcome:

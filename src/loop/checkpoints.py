@@ -68,7 +68,8 @@ class Checkpoints(Checkpoint):
         self._metrics: dict[str, Any] = {}  # what callbacks and schedules read
         self._stopped, self._plateaus_due = False, 0  # epochs after which plateaus must step
         self._max_steps: int | None = None  # put off until a validation that is due has been run
-        self._wanted = self._leaving = self._in_validation = False
+        self._wanted = self._leaving = self._in_validation = self._validation_due = False
+        self._stepped, self._stop_put_off = True, False
         self._writing = "last"
         self._seen_step = self._saved_step = 0
         self._saved_at = 0.0
@@ -90,35 +91,59 @@ class Checkpoints(Checkpoint):
             for rest in self.folder.glob("*.ckpt.*.tmp"):  # of a sitting killed while writing
                 rest.unlink(missing_ok=True)
 
+    # All steps of a run with max_steps may be made before its last validation has been run
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put max_steps off until a validation that is due has been begun."""
+        if self._validation_due and self._max_steps is None and trainer.optimizers:
+            self._max_steps = trainer.max_steps
+            trainer.fit_loop.epoch_loop.max_steps = -1
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Do so where a strategy (FSDP) loads the checkpoint after on_fit_start."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key, {})
+        self._validation_due = state.get("in_validation", False)
+        self.on_fit_start(trainer, pl_module)
+
+    def _heed_max_steps(self, trainer: Trainer) -> None:
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+            self._max_steps, self._validation_due = None, False
+
     # The points at which a run may be saved and left
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time, unless a validation or the end of the epoch comes first."""
-        self._ask(trainer, counters.training_ends(trainer))
-        stepped = trainer.global_step > self._seen_step  # not in the middle of an accumulation
+        self._heed_max_steps(trainer)
+        self._stepped = trainer.global_step > self._seen_step  # no accumulation is under way
         self._seen_step = trainer.global_step
-        if not self._wanted or not stepped or trainer.is_last_batch:
+        self._finish_accumulation(trainer)
+        self._ask(trainer, counters.training_ends(trainer))
+        if not self._wanted or not self._stepped or trainer.is_last_batch:
             return
         if not counters.validation_follows(trainer, batch_idx):
             self._save_and_leave(trainer)
 
+    def _finish_accumulation(self, trainer: Trainer) -> None:
+        """Put off a stop inside an accumulation, whose gradients are saved nowhere."""
+        if trainer.should_stop and not self._stepped:
+            trainer.should_stop, self._stop_put_off = False, True
+        elif self._stop_put_off and self._stepped:
+            trainer.should_stop, self._stop_put_off = True, False
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the run as it stood before this validation, if it is time."""
-        if self._max_steps is not None:
-            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
-            self._max_steps = None
-        if _within_fit(trainer) and self._wanted:
+        self._heed_max_steps(trainer)
+        if _within_fit(trainer) and self._wanted and self._stepped:
             self._save_in_validation(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and leave, if a signal asks for it: the validation is run again."""
-        if (
-            not trainer.sanity_checking
-            and trainer.state.fn == "fit"
-            and self.signals.asked(trainer)
-        ):
+        if _within_fit(trainer) and self.signals.asked(trainer) and self._stepped:
             self._leaving = True
             self._save_in_validation(trainer)
 
@@ -233,20 +258,12 @@ class Checkpoints(Checkpoint):
             "in_validation": self._in_validation,
         }
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """See to it that a validation which is due is run, although all steps are made."""
-        state = checkpoint.get("callbacks", {}).get(self.state_key, {})
-        if trainer.state.fn == "fit" and state.get("in_validation"):
-            self._max_steps = trainer.max_steps
-            trainer.fit_loop.epoch_loop.max_steps = -1
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them back on a resume; in a new folder there is no best.ckpt yet."""
         self.best = state_dict["best"] if self.goes_on else {}
         self._metrics = state_dict["metrics"]
         self._plateaus_due, self._stopped = state_dict["plateaus_due"], state_dict["stopped"]
+        self._validation_due = state_dict["in_validation"]
 
 
 def _check_distances(steps: int | None, minutes: float | None) -> None:

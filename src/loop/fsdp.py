@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning_utilities import apply_to_collection
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -79,9 +78,10 @@ class FSDP(ModelParallelStrategy):
         weights of a channels_last network.
         """
         assert self.lightning_module is not None
-        found = self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
-        content: dict[str, Any] = apply_to_collection(found, Tensor, Tensor.contiguous)
-        module = self.lightning_module
+        module, path = self.lightning_module, checkpoint_path
+        content: dict[str, Any] = self.checkpoint_io.load_checkpoint(
+            path, weights_only=weights_only
+        )
         options = StateDictOptions(full_state_dict=True, strict=module.strict_loading)
         set_model_state_dict(module, content.pop("state_dict"), options=options)
         for optimizer, state in zip(

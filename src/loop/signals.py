@@ -66,6 +66,11 @@ class Signals(Callback):
         """Return whether any process was asked to end; all of them must call this together."""
         return trainer.strategy.reduce_boolean_decision(self.received is not None, all=False)
 
+    def _agreed(self, trainer: Trainer) -> str:
+        """Return the same signal on all processes; some of them may have received none."""
+        one = trainer.strategy.reduce_boolean_decision
+        return next((n for n in _NAMES if one(self.received == n, all=False)), "SIGTERM")
+
     def leave(self, trainer: Trainer, saved: Path | None) -> NoReturn:
         """End the run.
 
@@ -76,7 +81,7 @@ class Signals(Callback):
         Raises:
             StoppedRun: always.
         """
-        name = self.received or "SIGTERM"
+        name = self._agreed(trainer)
         if name == _REQUEUE and trainer.is_global_zero:
             _requeue()
         done = f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}"
@@ -87,6 +92,13 @@ class Signals(Callback):
                 else "Nothing was saved."
             )
         raise StoppedRun(130 if name == "SIGINT" else 143, done if trainer.is_global_zero else "")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """End the processes that would wait for this one, unless all of them leave together."""
+        if not isinstance(exception, StoppedRun):
+            _end_launched(trainer)
 
     # Where nothing saves; where something does, it asks and leaves after that
 
@@ -119,10 +131,15 @@ def _numbers() -> list[int]:
 
 
 def _leave_at_once(trainer: Trainer, number: int) -> NoReturn:
-    kill: Any = getattr(trainer.strategy.launcher, "kill", None)
-    if kill is not None:  # the processes that Lightning started
-        kill(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+    _end_launched(trainer)
     os._exit(128 + number)
+
+
+def _end_launched(trainer: Trainer) -> None:
+    """End the other processes, if Lightning started them from this one."""
+    kill: Any = getattr(trainer.strategy.launcher, "kill", None)
+    if kill is not None:
+        kill(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
 
 
 def _requeue() -> None:

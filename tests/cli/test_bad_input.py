@@ -225,6 +225,14 @@ CASES: dict[str, tuple[Build, str]] = {
         fit("--data.val_fraction=x"),
         r"--data\.val_fraction: 'x' is none of: float, NoneType",
     ),
+    "a checkpoint every zero steps": (
+        fit("--checkpoint_every_steps=0"),
+        r"--checkpoint_every_steps is 0; allowed is 1 or more, or null",
+    ),
+    "a checkpoint every zero minutes": (
+        fit("--checkpoint_every_minutes=0"),
+        r"--checkpoint_every_minutes is 0\.0; allowed is above 0, or null",
+    ),
     "an unknown command": (lambda _: ["tran"], r"tran.*fit"),
 }
 
@@ -271,13 +279,14 @@ def test_a_checkpoint_of_another_network(cli: Cli, trained: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda path: path.write_bytes(b""), r"\(0 bytes\) can't be used: it is not a whole zip"),
+        (lambda path: path.write_bytes(b""), r"\(0 bytes\) can't be used: it is empty\. Take"),
         (lambda path: path.write_bytes(path.read_bytes()[:-500]), r"not a whole zip"),
-        (lambda path: flip(path), r"checksum of .* does not match"),
+        (lambda path: flip(path), r"its bytes are not those that were written \(checksum\)"),
+        (lambda path: (unseal(path), flip(path)), r"the checksum of best/.* does not match"),
         (lambda path: torch.save({"weights": 1}, path), r"has no state_dict"),
         (lambda path: torch.save({"state_dict": Path("x")}, path), r"more than plain tensors"),
     ],
-    ids=["empty", "truncated", "flipped", "no checkpoint", "objects"],
+    ids=["empty", "truncated", "flipped", "flipped plain", "no checkpoint", "objects"],
 )
 def test_damaged_checkpoints(
     spoil: Callable[[Path], object], match: str, cli: Cli, trained: Path, tmp_path: Path
@@ -288,6 +297,11 @@ def test_damaged_checkpoints(
     assert ended.code == 2
     assert re.search(match, ended.err), ended.err
     assert not (run / "test.json").exists()
+
+
+def unseal(path: Path) -> None:
+    """Write a checkpoint as torch does by itself."""
+    torch.save(torch.load(path, weights_only=True), path)
 
 
 def flip(path: Path) -> None:
@@ -396,6 +410,39 @@ def test_files_of_the_user_are_never_taken_for_a_runs(name: str, cli: Cli, tmp_p
         assert re.search("already holds a run, which has no checkpoint yet", ended.err)
     assert tree(tmp_path / "mine") == {name}
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "content", "match"),
+    [
+        ("test", "best", {}, r"best\.ckpt .* can't be used: another run wrote it"),
+        ("test", "last", {"run_id": None}, r"it was written as best\.ckpt"),
+        ("fit", "crash", {"run_id": None, "written_as": "crash"}, r"holds no state.*--init_from"),
+        ("fit", "weights", {"loops": None}, r"holds no state that a run could go on from"),
+    ],
+    ids=["another run's", "under another name", "written at an error", "weights alone"],
+)
+def test_checkpoints_that_are_whole_and_not_the_right_ones(
+    command: str, name: str, content: dict[str, object], match: str, cli: Cli, trained: Path,
+    pictures: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    """The changes of best.ckpt; None takes an entry out, an empty change is another run's id."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    found = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    for key, value in (content or {"run_id": "another"}).items():
+        found[key] = value
+        if value is None:
+            del found[key]
+    path = run / "checkpoints" / f"{name}.ckpt"
+    torch.save(found, path)
+    if command == "test":
+        ended = cli("test", "--run_dir", run, "--ckpt_path", name)
+    else:
+        ended = cli("fit", "--data.root", pictures, *TINY, "--run_dir=new", "--ckpt_path", path)
+    assert ended.code == 2, ended.err
+    assert re.search(match, ended.err), ended.err
+    assert not (run / "test.json").exists()
+    assert not Path("new").exists()
 
 
 def test_other_classes_than_the_checkpoints(cli: Cli, trained: Path) -> None:

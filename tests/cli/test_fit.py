@@ -127,6 +127,20 @@ class TestExactness:
             assert ended.code == 0
         assert_same_run(Path("w0"), Path("w2"))
 
+    def test_looking_on_does_not_change_a_byte(self, cli: Cli, pictures: Path) -> None:
+        """Validation, the look before the training, logging and pictures draw from no stream."""
+        words = ["fit", "--data.root", pictures, *RECIPE, "--trainer.max_epochs=2"]
+        blind = ["--trainer.num_sanity_val_steps=0", "--trainer.limit_val_batches=0"]
+        seen = ["--trainer.num_sanity_val_steps=2", "--trainer.val_check_interval=2"]
+        seen += ["--trainer.log_every_n_steps=1", "--trainer.callbacks+=callbacks.SampleImages"]
+        seen += ["--trainer.logger=lightning.pytorch.loggers.CSVLogger"]
+        seen += ["--trainer.logger.save_dir=log"]
+        assert cli(*words, "--run_dir=blind", *blind).code == 0
+        ended = cli(*words, "--run_dir=seen", *seen)
+        assert ended.code == 0, ended.err
+        a, b = (last(Path(name)) for name in ("blind", "seen"))
+        assert all(torch.equal(t, b["state_dict"][n]) for n, t in a["state_dict"].items())
+
     def test_a_resumed_run_is_the_whole_run(self, cli: Cli, pictures: Path) -> None:
         words = ("fit", "--data.root", pictures, *RECIPE)
         assert cli(*words, "--run_dir", "whole", "--trainer.max_epochs=4").code == 0

@@ -100,6 +100,28 @@ def test_each_has_its_code(number: int, code: int, name: str, send: Send, pictur
     assert f"stopped by {name} after step 2" in ended.err
 
 
+def test_under_slurm_the_job_is_queued_again(
+    send: Send, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our own last.ckpt; Lightning's hpc_ckpt files, which load themselves, are not written."""
+    asked = tmp_path / "asked"
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> "{asked}"\n')
+    scontrol.chmod(0o755)
+    slurm = {"JOB_ID": "77", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_NODEID", "0")
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    words = ["fit", f"--data.root={pictures}", *WORDS, "--run_dir=run"]
+    ended = send(words, "on_train_batch_start", 2, signal.SIGUSR1)
+    assert ended.code == 143, ended.err
+    assert asked.read_text() == "requeue 77\n"
+    assert last("run")["global_step"] == 2
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+
+
 def test_inside_an_accumulation_the_step_is_finished(cli: Cli, send: Send, pictures: Path) -> None:
     words = ["fit", f"--data.root={pictures}", *WORDS, "--trainer.accumulate_grad_batches=3"]
     assert cli(*words, "--run_dir=whole").code == 0

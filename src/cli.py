@@ -19,8 +19,9 @@ from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
+from src.drift import made_with
 from src.errors import RunFailureError, UserError
-from src.failures import end_with_message, place, raised_in
+from src.failures import place, raised_in
 from src.loop import loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
@@ -50,12 +51,11 @@ _NOT_STORED = (
 )
 
 
-def run(args: list[str]) -> int:
-    """Run one command; return its exit code."""
+def run(args: list[str]) -> None:
+    """Run one command."""
     quiet_libraries()
-    with end_with_message() as outcome, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=args == sys.argv[1:])
-    return outcome.code
 
 
 class WaggleCLI(LightningCLI):
@@ -221,12 +221,13 @@ class WaggleCLI(LightningCLI):
         fitting.check_apart(plan.folder, self.datamodule.location)
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
+        drift = self._settle_drift()
         fitting.try_step(self.model, self.datamodule)
         print(fitting.describe_data(self.datamodule), flush=True)
         print(fitting.describe_net(self.model), flush=True)
         try:
             if plan.folder is not None:
-                self._begin(plan.folder)
+                self._begin(plan.folder, drift)
             self.trainer.fit(**parts, ckpt_path=plan.checkpoint, weights_only=True)
         except BaseException as error:
             began = plan.resumes or self.trainer.global_step > 0
@@ -244,18 +245,36 @@ class WaggleCLI(LightningCLI):
             print(f"score it: python -m src.train test --run_dir {plan.folder.path}")
             print(plan.folder.path)
 
-    def _begin(self, folder: RunFolder) -> None:
-        os.environ[RUN_DIR] = str(folder.path.absolute())
-        options, trainer = self.options, cast(Any, self.trainer)
-        facts = {
-            "processes": trainer.num_devices * trainer.num_nodes,
+    def _facts(self) -> dict[str, Any]:
+        trainer: Any = self.trainer
+        processes = trainer.num_devices * trainer.num_nodes
+        return {
+            "processes": processes,
             "device": trainer.strategy.root_device.type,
+            "strategy": type(trainer.strategy).__name__ if processes > 1 else None,
         }
-        if self.plan.resumes:
-            today = {**facts, "fingerprint": self.datamodule.index("fit").fingerprint()}
-            drift = fitting.check_drift(self.plan, self.stored_config, today, options.allow_drift)
-            trainer.callbacks += [ConfiguredRates()] if any(c.sets_rates for c in drift) else []
-        if not trainer.is_global_zero:
+
+    def _settle_drift(self) -> list[str]:
+        """Note what the checkpoints are made with; return what is not as it was before."""
+        trainer, path = cast(Any, self.trainer), self.plan.checkpoint
+        fingerprint = self.datamodule.index("fit").fingerprint()
+        now = made_with(self.stored_config, {**self._facts(), "data": fingerprint})
+        for callback in trainer.checkpoint_callbacks:
+            callback.made_with = now
+        if path is None:
+            return []
+        schedule = self.stored_config["model"]["scheduler"]
+        drift = fitting.check_drift(path, now, schedule, self.options.allow_drift)
+        trainer.callbacks += [ConfiguredRates()] if any(c.sets_rates for c in drift) else []
+        texts = [change.text for change in drift]
+        if drift and trainer.is_global_zero:
+            print(f"WARNING: going on with changes: {'; '.join(texts)}", file=sys.stderr)
+        return texts
+
+    def _begin(self, folder: RunFolder, drift: list[str]) -> None:
+        os.environ[RUN_DIR] = str(folder.path.absolute())
+        options = self.options
+        if not self.trainer.is_global_zero:
             return
         if self.plan.resumes:
             fitting.go_on(self.plan, self.stored_config, drift)
@@ -265,8 +284,9 @@ class WaggleCLI(LightningCLI):
                 "seed": options.seed_everything,
                 "command": ["python", "-m", "src.train", *without_option(self.args, "--run_dir")],
                 "init_from": options.init_from,
-                **facts,
+                **self._facts(),
                 "threads": torch.get_num_threads(),
+                **({"drift": [drift]} if drift else {}),
             }
             fitting.begin_run(self.plan, self.datamodule, self.stored_config, record)
         for logger in self.trainer.loggers:

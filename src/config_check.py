@@ -157,6 +157,11 @@ _UNKNOWN_OPTION = re.compile(
 )
 _UNKNOWN_ARGUMENT = re.compile(r"Option '(\w+)' is not accepted.*class_path='([\w.]+)'", re.DOTALL)
 _NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_KINDS = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
+    "NoneType": "null",
+}  # fmt: skip
+_PLAIN = re.compile(rf"(?<![\w.])(?:{'|'.join(_KINDS)})(?![\w.\[])")
 _UNION = re.compile(r"Subtypes: \[(.*)\]\n.*Given value: ([^\n]*)", re.DOTALL)
 _INNER = re.compile(r"Callable.*Expected a <class '([\w.]+)'>\. Got value: (\S+)", re.DOTALL)
 _KEY = re.compile(r'Parser key "([\w.]+)"')
@@ -185,7 +190,7 @@ def explain(message: str, allowed: Iterable[str]) -> str:
     if union := _UNION.search(message):
         kinds = re.sub(r"<class '([\w.]+)'>", r"\1", union[1])
         value = union[2].partition(". Got value: ")[0]
-        return f"{where}: {value!r} is none of: {kinds}"
+        return f"{where}: {value!r} is none of: {_PLAIN.sub(lambda k: _KINDS[k[0]], kinds)}"
     if inner := _INNER.findall(message):
         kind, value = inner[-1]
         return f"{where}: one of its arguments is {value!r}; expected is {kind}"

@@ -1,7 +1,7 @@
 """What may change when a run goes on, and what would make it another run."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ _FIXED_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
     *("limit_train_batches", "limit_val_batches", "overfit_batches"),
     *("val_check_interval", "check_val_every_n_epoch", "callbacks", "sync_batchnorm"),
+    *("plugins", "deterministic", "benchmark"),
 )
+_LENGTHS = ("max_epochs", "max_steps")  # free, unless a schedule spans them
 _FIXED_OPTIONS = ("seed_everything", "monitor", "monitor_mode")
 # What a checkpoint's state can't be fitted to: another network, another optimizer or schedule.
 _BOUND = ("model.net", "model.scheduler", "model.optimizer.class_path", "model.num_classes")
@@ -50,60 +52,65 @@ class Change:
         return self.name.startswith("model.optimizer.")
 
 
+def made_with(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the numbers of a run depend on, flat; each checkpoint holds it.
+
+    Args:
+        config: The config, as it is stored.
+        facts: `processes`, `device`, `strategy`, and `data`: the fingerprint of the pictures.
+    """
+    trainer, data = config.get("trainer") or {}, config.get("data") or {}
+    part = {
+        **{name: config.get(name) for name in _FIXED_OPTIONS},
+        "model": config.get("model"),
+        "data": {k: v for k, v in data.items() if k not in _FREE_DATA},
+        "trainer": {
+            "precision": full_precision(trainer.get("precision")),
+            **{name: trainer.get(name) for name in (*_FIXED_TRAINER, *_LENGTHS)},
+        },
+    }
+    return {**dict(_flat(part, "")), **facts}
+
+
 def changes(
-    stored: Mapping[str, Any],
-    config: Mapping[str, Any],
-    record: Mapping[str, Any],
-    now: Mapping[str, Any],
+    old: Mapping[str, Any], new: Mapping[str, Any], scheduler: Mapping[str, Any] | None
 ) -> list[Change]:
     """Return what breaks the exactness of a run that goes on.
 
     Args:
-        stored: The config that the run began with.
-        config: The config it is to go on with.
-        record: run.json.
-        now: The same facts of today: `processes`, `device`, and `fingerprint` of the data.
+        old: What the checkpoint was made with.
+        new: What the run is to go on with.
+        scheduler: Its schedule, as the config names it.
     """
-    found = [
-        Change(name, f"{name} is {new!r} and was {old!r}")
-        for name, (old, new) in _differences(_fixed(stored), _fixed(config)).items()
-        if not _came_later(name, stored)
-    ]
-    facts = {**record, "fingerprint": (record.get("data") or {}).get("fingerprint")}
-    for name in ("processes", "device"):
-        if facts.get(name, now[name]) != now[name]:
-            found.append(Change(name, f"{name} is {now[name]!r} and was {facts[name]!r}"))
-    if facts["fingerprint"] not in (None, now["fingerprint"]):
-        text = f"the data have changed since the run began (fingerprint {now['fingerprint'][:12]}"
-        found.append(Change("data", f"{text}, then {facts['fingerprint'][:12]})"))
-    return found + _longer(stored, config)
-
-
-def _came_later(name: str, stored: Mapping[str, Any]) -> bool:
-    """Return whether an option did not exist yet when the run began."""
-    section, _, option = name.partition(".")
-    inside = stored.get(section) if option else stored
-    return isinstance(inside, Mapping) and (option or section).split(".")[0] not in inside
-
-
-def _longer(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[Change]:
-    """Return the change of the run's length, where a schedule depends on it."""
-    spec = (stored.get("model") or {}).get("scheduler")
-    lengths = [
-        tuple((c.get("trainer") or {}).get(name) for name in ("max_epochs", "max_steps"))
-        for c in (stored, config)
-    ]
-    if not spec or lengths[0] == lengths[1] or not _takes_total(spec):
-        return []
-    name = "trainer.max_epochs" if lengths[0][0] != lengths[1][0] else "trainer.max_steps"
-    old, new = ((c.get("trainer") or {}).get(name.split(".")[1]) for c in (stored, config))
+    names = [n for n in dict.fromkeys([*old, *new]) if old.get(n) != new.get(n)]
+    names = [n for n in names if not _came_later(n, old) and not _follows(n, names)]
+    free = () if scheduler and _takes_total(scheduler) else _LENGTHS
     return [
-        Change(
-            name,
-            f"{name} is {new!r} and was {old!r}, and {spec['class_path']} depends on the number of "
-            "steps",
-        )
+        Change(name, _text(name, old.get(name), new.get(name), scheduler))
+        for name in names
+        if name.removeprefix("trainer.") not in free
     ]
+
+
+def _text(name: str, old: Any, new: Any, scheduler: Mapping[str, Any] | None) -> str:
+    if name == "data":
+        return f"the data have changed (fingerprint {new[:12]}, then {old[:12]})"
+    why = ""
+    if name.removeprefix("trainer.") in _LENGTHS and scheduler:
+        why = f", and {scheduler['class_path']} depends on the number of steps"
+    return f"{name} is {new!r} and was {old!r}{why}"
+
+
+def _came_later(name: str, old: Mapping[str, Any]) -> bool:
+    """Return whether an option did not exist yet when the checkpoint was written."""
+    option = ".".join(name.split(".")[:2])
+    return not any(known == option or known.startswith(f"{option}.") for known in old)
+
+
+def _follows(name: str, names: Sequence[str]) -> bool:
+    """Return whether an argument changed because its class did."""
+    owner, inside, _ = name.partition(".init_args")
+    return bool(inside) and f"{owner}.class_path" in names
 
 
 def _takes_total(spec: Mapping[str, Any]) -> bool:
@@ -112,29 +119,9 @@ def _takes_total(spec: Mapping[str, Any]) -> bool:
     return found is not None and not fixed and "total_steps" in inspect.signature(found).parameters
 
 
-def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a config that the numbers of a run depend on, flat."""
-    trainer, data = config.get("trainer") or {}, config.get("data") or {}
-    part = {
-        **{name: config.get(name) for name in _FIXED_OPTIONS},
-        "model": config.get("model"),
-        "data": {k: v for k, v in data.items() if k not in _FREE_DATA},
-        "trainer": {
-            "precision": full_precision(trainer.get("precision")),
-            **{name: trainer.get(name) for name in _FIXED_TRAINER},
-        },
-    }
-    return dict(_flat(part, ""))
-
-
 def _flat(node: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict) and node:
         for key, child in node.items():
             yield from _flat(child, f"{name}.{key}".lstrip("."))
     else:
         yield name, node
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = dict.fromkeys([*old, *new])
-    return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}

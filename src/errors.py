@@ -1,7 +1,10 @@
 """What ends a command with one message: two errors and a signal; and the nearest-name hint."""
 
 import difflib
+import signal
 from collections.abc import Iterable
+
+STOP_SIGNALS = ("SIGINT", "SIGUSR1", "SIGTERM")  # they ask a command to end; the first one wins
 
 
 class UserError(Exception):
@@ -17,16 +20,30 @@ class RunFailureError(Exception):
 
 
 class StoppedRun(SystemExit):
-    """The run ended at a safe point because a signal asked for it.
+    """A signal asked the command to end.
+
+    Args:
+        name: The signal: SIGINT (Ctrl-C), SIGTERM or SIGUSR1.
+        more: What was saved and how to go on.
+        together: Whether all processes of the run leave at this point.
 
     Attributes:
         code: Exit code: 130 after Ctrl-C, else 143.
-        message: What was saved and how to go on; empty on all processes but the first.
     """
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code)
-        self.message = message
+    def __init__(self, name: str, more: str = "", together: bool = False) -> None:
+        super().__init__(130 if name == "SIGINT" else 143)
+        self.name, self.more, self.together = name, more, together
+
+    @property
+    def message(self) -> str:
+        """What happened, for the user."""
+        return f"stopped by {'Ctrl-C' if self.name == 'SIGINT' else self.name}{self.more}"
+
+
+def stop_signals() -> list[int]:
+    """Return the numbers of STOP_SIGNALS that this system has."""
+    return [int(getattr(signal, name)) for name in STOP_SIGNALS if hasattr(signal, name)]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

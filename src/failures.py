@@ -5,16 +5,21 @@ import errno
 import os
 import re
 import signal
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
-from src.errors import RunFailureError, StoppedRun, UserError
+from src.errors import RunFailureError, StoppedRun, UserError, stop_signals
 
+_REQUEUE = "SIGUSR1"  # what `sbatch --signal=SIGUSR1@120` sends before the time is up
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BEHIND_SECONDS = 3.0  # more than a launcher takes to end the others when one process has failed
 _IN_WORKER = "in DataLoader worker process"
@@ -34,18 +39,15 @@ def end_with_message() -> Iterator[Outcome]:
     """Turn whatever ends the block into an exit code; the user's mistakes without a traceback."""
     outcome = Outcome()
     try:
-        yield outcome
+        with _signals_end_it():
+            yield outcome
     except StoppedRun as end:
         outcome.code = end.code if isinstance(end.code, int) else 1
-        if end.message:
+        if _is_first():
             print(end.message, file=sys.stderr)
+            _requeue(end.name)
     except SystemExit as end:  # --help, --print_config
         outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.__context__, KeyboardInterrupt):  # how Lightning ends on Ctrl-C
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # it had switched it off
-            outcome.code = _stopped_early()
-    except KeyboardInterrupt:
-        outcome.code = _stopped_early()
     except Exception as error:
         _let_the_first_speak()
         outcome.code, message = explain(error)
@@ -58,15 +60,52 @@ def end_with_message() -> Iterator[Outcome]:
         print(f"error: {message}", file=sys.stderr)
 
 
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGUSR1 end the block by StoppedRun, so that it tidies up.
+
+    A training that has begun listens by itself: `src.loop.signals`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _stop) for number in stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise StoppedRun(signal.Signals(number).name)
+
+
+def _is_first(*variables: str) -> bool:
+    """Return whether this is the first of all processes of a run, as launchers count them."""
+    names = variables or ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((os.environ[name] == "0" for name in names if name in os.environ), True)
+
+
 def _let_the_first_speak() -> None:
     """Wait in all processes of a machine but the first: if that one failed too, they are ended."""
-    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) != "0":
+    if not _is_first("LOCAL_RANK", "SLURM_LOCALID"):
         time.sleep(_BEHIND_SECONDS)
 
 
-def _stopped_early() -> int:
-    print("stopped by Ctrl-C before the work began", file=sys.stderr)
-    return 130
+def _requeue(name: str) -> None:
+    """Put a SLURM job into the queue again; `scontrol requeue` is in its manual page."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
+    if name != _REQUEUE or not job:
+        return
+    try:
+        code = subprocess.run(["scontrol", "requeue", job], check=False).returncode
+    except OSError as error:
+        print(f"WARNING: job {job} was not queued again: {error}", file=sys.stderr)
+        return
+    if code:
+        print(f"WARNING: scontrol requeue {job} ended with code {code}", file=sys.stderr)
 
 
 def explain(error: Exception) -> tuple[int, str | None]:

@@ -83,6 +83,8 @@ def begin_run(
     assert plan.folder is not None
     folder, index = plan.folder, data.index("fit")
     folder.path.mkdir(parents=True, exist_ok=True)
+    # First: what a kill leaves here is then known for a run that has not begun.
+    write_text(folder.config, yaml.safe_dump(dict(config), sort_keys=False))
     index.to_csv(folder.samples, data.found("fit").skipped)
     about = {
         "root": str(data.location.absolute()),
@@ -94,42 +96,45 @@ def begin_run(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     more = {"started": started, "versions": versions(), "git_commit": git_commit()}
     write_json(folder.record, {**record, **more, "data": about})
-    write_text(folder.config, yaml.safe_dump(dict(config), sort_keys=False))
 
 
 def check_drift(
-    plan: Plan, config: Mapping[str, Any], now: Mapping[str, Any], allowed: bool
+    path: Path, now: Mapping[str, Any], scheduler: Mapping[str, Any] | None, allowed: bool
 ) -> list[Change]:
-    """Return what has changed since the run began, if that was allowed.
+    """Return what has changed since a checkpoint was written, if that was allowed.
 
     Args:
-        plan: Of a run that goes on.
-        config: The config to go on with, as it would be stored.
-        now: `processes`, `device` and `fingerprint` of today.
+        path: The checkpoint to go on from.
+        now: What the run is to go on with: see `src.drift.made_with`.
+        scheduler: Its schedule, as the config names it.
         allowed: Whether --allow_drift was given.
 
     Raises:
         UserError: if it was not, or if the checkpoint can't be gone on from that way.
     """
-    assert plan.folder is not None and plan.checkpoint is not None
-    folder = plan.folder
-    stored = yaml.safe_load(folder.config.read_text("utf-8"))
-    found = changes(stored, config, folder.read_record(), now)
+    content = checkpoint.read_checkpoint(path)
+    found = changes(content.get("made_with", {}), now, scheduler)
     impossible = [change for change in found if change.impossible]
-    if found and checkpoint.inside_epoch(checkpoint.read_checkpoint(plan.checkpoint)):
+    if found and checkpoint.inside_epoch(content):
         impossible += [change for change in found if change.moves_batches] if allowed else []
     if impossible or (found and not allowed):
         way = "" if impossible else "go on all the same with --allow_drift true, "
         text = "; ".join(change.text for change in (impossible or found))
         raise UserError(
-            f"{folder.path}: a run goes on as it began, and {text}. Undo that, {way}or train on in "
-            f"a new run: --init_from {folder.path}."
+            f"{path}: a run goes on as it began, and {text}. Undo that, {way}or train on in a new "
+            f"run: --init_from {path}."
         )
     return found
 
 
-def go_on(plan: Plan, config: Mapping[str, Any], drift: list[Change]) -> None:
-    """Tell and note what is not as it was, in the folder of a run that goes on."""
+def go_on(plan: Plan, config: Mapping[str, Any], drift: list[str]) -> None:
+    """Tell and note what is not as it was, in the folder of a run that goes on.
+
+    Args:
+        plan: With the run folder.
+        config: The config to go on with.
+        drift: What has changed and was allowed to.
+    """
     assert plan.folder is not None and plan.checkpoint is not None
     folder = plan.folder
     for line in plan.damage:
@@ -137,15 +142,11 @@ def go_on(plan: Plan, config: Mapping[str, Any], drift: list[Change]) -> None:
     set_aside(folder, plan.checkpoint)
     record = folder.read_record()
     if drift:
-        texts = [change.text for change in drift]
-        print(f"WARNING: going on with changes: {'; '.join(texts)}", file=sys.stderr)
-        record = {**record, "drift": [*record.get("drift", []), texts]}
-        write_json(folder.record, record)
+        write_json(folder.record, {**record, "drift": [*record.get("drift", []), drift]})
     _tell_versions(record)
     text = yaml.safe_dump(dict(config), sort_keys=False)
-    if text != folder.config.read_text("utf-8"):
-        number = len(list(folder.path.glob("config.resume-*.yaml"))) + 1
-        write_text(folder.path / f"config.resume-{number}.yaml", text)
+    if text != folder.newest_config.read_text("utf-8"):
+        write_text(folder.next_config, text)
 
 
 def _tell_versions(record: Mapping[str, Any]) -> None:

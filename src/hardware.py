@@ -37,7 +37,7 @@ def check(trainer: Any) -> None:
             "Allowed: cpu, or auto, which takes what there is."
         )
     on_gpu = accelerator in ("gpu", "cuda", "auto") and gpus > 0
-    wanted = _number_of_devices(trainer.devices)
+    wanted = _needed(trainer.devices)
     if on_gpu and wanted > gpus:
         raise UserError(
             f"--trainer.devices {trainer.devices}: this machine has {gpus} GPU(s). Allowed: 1 to "
@@ -50,29 +50,30 @@ def check(trainer: Any) -> None:
             f"this machine has {os.cpu_count()} core(s). Allowed: 1 to {most}."
         )
     _check_precision(str(trainer.precision), on_gpu)
-    check_launch(trainer, _how_many(trainer.devices, gpus if on_gpu else 1))
+    check_launch(trainer, _used(trainer.devices, gpus if on_gpu else 1))
 
 
-def _number_of_devices(devices: Any) -> int:
-    """Return how many devices a count, a list of them, or their text form names; auto is 0."""
-    if isinstance(devices, str) and "," in devices:
-        devices = [number for number in devices.split(",") if number.strip()]
-    if isinstance(devices, int):
-        return max(devices, 0)
-    if isinstance(devices, (list, tuple)):
-        return max((int(d) + 1 for d in devices), default=0)
-    return int(devices) if str(devices).isdigit() else 0
-
-
-def _how_many(devices: Any, all_of_them: int) -> int:
-    """Return the number of processes that Lightning makes of `devices` on each machine."""
+def _listed(devices: Any) -> list[int] | int | None:
+    """Return the devices that are named one by one, or their number; None for all of them."""
     if isinstance(devices, str) and "," in devices:
         devices = [number for number in devices.split(",") if number.strip()]
     if isinstance(devices, (list, tuple)):
-        return len(devices)
+        return [int(number) for number in devices]
     if str(devices) in ("auto", "-1"):
-        return all_of_them
+        return None
     return int(devices) if str(devices).isdigit() else 0  # Lightning refuses it
+
+
+def _needed(devices: Any) -> int:
+    """Return how many devices the machine must have; 0 for all of them."""
+    listed = _listed(devices)
+    return max(listed, default=-1) + 1 if isinstance(listed, list) else listed or 0
+
+
+def _used(devices: Any, all_of_them: int) -> int:
+    """Return how many devices are used, and so the number of processes on each machine."""
+    listed = _listed(devices)
+    return all_of_them if listed is None else len(listed) if isinstance(listed, list) else listed
 
 
 def check_launch(trainer: Any, devices: int, env: Mapping[str, str] | None = None) -> None:

@@ -1,5 +1,7 @@
 """Which checkpoint a run goes on from: the newest one that is whole and its own."""
 
+import os
+import shutil
 from pathlib import Path
 
 from src.checkpoint import check_belongs, read_checkpoint
@@ -22,6 +24,8 @@ def newest_whole(folder: RunFolder) -> tuple[Path, list[str]]:
     steps: dict[Path, int] = {}
     wrong: list[str] = []
     for path in (folder.last, folder.previous):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, where a checkpoint belongs. Move it away.")
         if not path.is_file():
             continue
         try:
@@ -53,6 +57,12 @@ def _step(path: Path, run_id: str | None) -> int:
 
 
 def set_aside(folder: RunFolder, used: Path) -> None:
-    """Rename a last.ckpt that can't be used, so that the next one does not take its place."""
-    if used != folder.last and folder.last.is_file():
-        folder.last.replace(folder.last.with_name("last.damaged.ckpt"))
+    """Rename a last.ckpt that is not used; the used one is last.ckpt then, under both names."""
+    if used == folder.last:
+        return
+    if folder.last.is_file():
+        folder.last.replace(folder.last.with_name("last.unused.ckpt"))
+    try:
+        os.link(used, folder.last)
+    except OSError:  # no hard links here
+        shutil.copyfile(used, folder.last)

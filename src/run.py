@@ -50,6 +50,22 @@ class RunFolder:
         return (self.checkpoints, self.path / "wandb")
 
     @property
+    def newest_config(self) -> Path:
+        """The config of the latest sitting: config.resume-N.yaml, or that of the beginning."""
+        return max(self._resume_configs(), default=(0, self.config))[1]
+
+    @property
+    def next_config(self) -> Path:
+        """Where the config of another sitting goes."""
+        number = max(self._resume_configs(), default=(0, self.config))[0] + 1
+        return self.path / f"config.resume-{number}.yaml"
+
+    def _resume_configs(self) -> list[tuple[int, Path]]:
+        found = self.path.glob("config.resume-*.yaml")
+        numbers = [(path.stem.partition("-")[2], path) for path in found]
+        return [(int(number), path) for number, path in numbers if number.isdigit()]
+
+    @property
     def holds_run(self) -> bool:
         """Whether anything lies there that a new run would write over."""
         return any(path.exists() for path in (*self.files, *self.folders))
@@ -66,11 +82,23 @@ class RunFolder:
             )
         return self
 
-    def require_free(self) -> None:
-        """Raise UserError if a new run must not begin here."""
+    def require_free(self, but_for_a_start: bool = False) -> None:
+        """Raise UserError if a new run must not begin here.
+
+        Args:
+            but_for_a_start: Whether a run that never wrote a checkpoint may be begun anew.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--run_dir {self.path} is a file. Give a folder.")
-        if self.holds_run:
+        done = [*sorted(self.checkpoints.glob("*.ckpt")), self.summary]
+        kept = next((path for path in done if path.exists()), None)
+        if but_for_a_start and self.config.is_file() and kept is not None:
+            raise UserError(
+                f"--ckpt_path auto: {kept} lies there, and neither {self.last.name} nor "
+                f"{self.previous.name} to go on from. Bring one back, or give another --run_dir "
+                f"(with --init_from {self.path} it starts from the best weights)."
+            )
+        if self.holds_run and not (but_for_a_start and self.config.is_file()):
             there = "" if self.begun else ", which has no checkpoint yet"
             raise UserError(
                 f"--run_dir {self.path} already holds a run{there}. Go on with it by --ckpt_path "
@@ -103,6 +131,8 @@ class RunFolder:
             raise UserError(f"--ckpt_path {name} is an address; allowed are files on this machine.")
         named = {"last": self.last, "best": self.best, "previous": self.previous}
         path = named.get(name, Path(name))
+        if path.is_dir():
+            raise UserError(f"--ckpt_path {name}: {path} is a folder. Give a .ckpt file in it.")
         if not path.is_file():
             there = sorted(p.name for p in self.checkpoints.glob("*.ckpt"))
             raise UserError(

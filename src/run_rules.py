@@ -143,7 +143,7 @@ def with_stored_config(args: list[str], scratch: Path) -> list[str]:
             args = [*args, "--run_dir", str(folder.path)]
         stored = _for_scoring(_read_stored(folder))
     prefixes = tuple(option_values(args, "--trust_code"))
-    check_names(stored, Origin(str(folder.config), prefixes=prefixes, folder=scratch))
+    check_names(stored, Origin(str(folder.newest_config), prefixes=prefixes, folder=scratch))
     file = scratch / folder.config.name
     file.write_text(yaml.safe_dump(stored, sort_keys=False), "utf-8")
     place = args.index(command) + 1
@@ -156,8 +156,8 @@ def _appends(word: str) -> bool:
 
 
 def _read_stored(folder: RunFolder) -> dict[str, Any]:
-    stored = read_config(folder.config)
-    check_stored_config(stored, Origin(str(folder.config)))
+    stored = read_config(folder.newest_config)
+    check_stored_config(stored, Origin(str(folder.newest_config)))
     return stored
 
 
@@ -195,14 +195,22 @@ def plan_command(command: str, options: Any, env: dict[str, str] | None = None) 
         folder = RunFolder(options.run_dir).require()
         name = options.ckpt_path
         return Plan(folder, folder.checkpoint(name) if name else folder.best_or_last())
+    name = options.ckpt_path
+    if name in ("best", "previous", ""):
+        raise UserError(
+            f"--ckpt_path {name!r}: fit goes on with `last`, with `auto` (the same if there is "
+            "one, else a new run), or with a .ckpt file in a new folder. Best weights start a new "
+            "run by --init_from."
+        )
     if options.trainer.fast_dev_run:
-        return Plan(None, _outside(options.ckpt_path))
-    folder = _folder_for_fit(options, dict(os.environ) if env is None else env)
-    return _plan_fit(folder, options.ckpt_path)
-
-
-def _outside(name: str | None) -> Path | None:
-    return None if name in (None, "auto", "last") else RunFolder(".").checkpoint(str(name))
+        outside = name not in (None, "auto", "last")
+        return Plan(None, RunFolder(".").checkpoint(name) if outside else None)
+    if name in ("auto", "last") and not options.run_dir:
+        raise UserError(
+            f"--ckpt_path {name} goes on with a run: give its folder, --run_dir RUN. Without one "
+            "every start gets a new folder."
+        )
+    return _plan_fit(_folder_for_fit(options, dict(os.environ) if env is None else env), name)
 
 
 def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
@@ -212,10 +220,8 @@ def _plan_fit(folder: RunFolder, name: str | None) -> Plan:
         path, damage = newest_whole(folder)
         return Plan(folder, path, resumes=True, damage=tuple(damage))
     # Only the first process asks: the others may come when it has made the folder.
-    first = not getattr(rank_zero_only, "rank", 0)
-    begun_before = name == "auto" and folder.config.is_file()
-    if first and not begun_before:
-        folder.require_free()
+    if not getattr(rank_zero_only, "rank", 0):
+        folder.require_free(but_for_a_start=name == "auto")
     return Plan(folder, folder.checkpoint(name) if name not in (None, "auto") else None)
 
 

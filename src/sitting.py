@@ -1,5 +1,6 @@
 """One start of `python -m src.train fit` in a process group of its own, which can be killed."""
 
+import contextlib
 import os
 import re
 import signal
@@ -86,7 +87,8 @@ class Sitting:
         if self._process.poll() is not None:
             return
         group = self._process.pid
-        os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
+            os.killpg(group, signal.SIGKILL)
         self._process.wait()
         limit = time.monotonic() + _GONE_SECONDS
         while _has_members(group) and time.monotonic() < limit:

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from src.failures import end_with_message
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, without leaving the interpreter.
@@ -12,11 +14,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all went well; 2 for what the user can mend in arguments, config, data or checkpoint;
-        1 for device, disk, memory and non-finite loss; 130 after Ctrl-C.
+        1 for device, disk, memory and non-finite loss; 130 after Ctrl-C, 143 after another signal.
     """
-    from src.cli import run
+    with end_with_message() as outcome:  # from here on, since importing the rest takes seconds
+        from src.cli import run
 
-    return run(list(sys.argv[1:] if args is None else args))
+        run(list(sys.argv[1:] if args is None else args))
+    return outcome.code
 
 
 if __name__ == "__main__":

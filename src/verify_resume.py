@@ -9,14 +9,13 @@ import json
 import os
 import random
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 import torch
 import yaml
@@ -52,6 +51,7 @@ class Settings:
         workers: Numbers of worker processes.
         processes: Of the training, each on the CPU if there are several.
         seed: Of the moments.
+        scratch: Where the trainings put temporary files; None means where the system does.
     """
 
     fit: tuple[str, ...]
@@ -59,6 +59,7 @@ class Settings:
     workers: tuple[int, ...]
     processes: int
     seed: int
+    scratch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,19 @@ class Trial:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 if all runs are the same, 1 if not, 2 for the user's mistakes."""
-    with end_with_message() as outcome, _ended_by_sigterm():
+    """Run the command.
+
+    Returns:
+        0 if all runs are the same; 1 if one differs, failed, or could not be killed before it was
+        over; 2 for the user's mistakes.
+    """
+    with end_with_message() as outcome:
         settings, out = read_words(list(sys.argv[1:] if args is None else args))
-        with _folder(out) as place:
-            trials = verify(settings, place)
+        with _folder(out) as place, tempfile.TemporaryDirectory(prefix="verify_resume-") as scratch:
+            # What killed processes leave in their folder for temporary files goes with it.
+            trials = verify(replace(settings, scratch=scratch), place)
         print("\n".join(table(trials, settings.kills)))
-        outcome.code = int(any(trial.found.different for trial in trials))
+        outcome.code = int(any(trial.found.different or not trial.places for trial in trials))
     return outcome.code
 
 
@@ -93,20 +100,25 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _numbers(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,2")
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers from 0, such as 0,2")
     return tuple(dict.fromkeys(int(number) for number in text.split(",")))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See --help.")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options that are not those of fit."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="Train a run in one go, and the same run killed at random moments and gone on "
         "with; compare every tensor of last.ckpt and best.ckpt and every row of metrics.csv.",
         epilog="Every other option goes to fit: --data.root DIR, --trainer.max_epochs 3. "
         "Loggers are off. On a GPU, --trainer.deterministic true is added. Exit code: 0 all the "
-        "same, 1 a difference or a failure, 2 a mistake in the options.",
+        "same, 1 a difference, a failure or no kill, 2 a mistake in the options.",
     )
     add = made.add_argument
     add("--config", "-c", required=True, action="append", metavar="C", help="as for fit")
@@ -174,20 +186,6 @@ def _folder(out: Path | None) -> Iterator[Path]:
     print(f"runs and logs are kept in {out}")
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this program as an error does, so that no training goes on without it."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 # The runs
 
 
@@ -216,6 +214,7 @@ def _start(settings: Settings, folder: RunFolder, workers: int, name: str) -> Si
     words = ("--data.num_workers", str(workers), "--run_dir", str(folder.path))
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # Lightning would choose by the cores
     env = {"OMP_NUM_THREADS": threads} if settings.processes > 1 else {}
+    env |= {"TMPDIR": settings.scratch} if settings.scratch else {}
     log = folder.path.with_name(f"{name}.log")
     return Sitting((*settings.fit, *words, "--ckpt_path", "auto"), folder, log, env)
 
@@ -281,6 +280,8 @@ def table(trials: Sequence[Trial], asked: int) -> list[str]:
         lines.append("* a checkpoint was being written")
     if any(len(trial.places) < asked for trial in trials):
         lines.append("a kill that is missing came too late, when the run was over: train longer")
+    if any(not trial.places for trial in trials):
+        lines.append("nothing is shown for a run that was never killed")
     for trial in trials:
         found = trial.found.different
         lines += [f"{trial.workers} workers: {line}" for line in found[:_SHOWN]]

@@ -17,8 +17,9 @@ FOUNDATIONS = {"src", "src.errors", "src.preprocess"}
 # room -> the rooms it may import, besides itself and the foundations. A room is a module, or a
 # package with all its modules; inside src.data every module is a room of its own.
 ARROWS: dict[str, set[str]] = {
-    "src.train": {"src.cli"},
+    "src.train": {"src.cli", "src.failures"},
     "src.cli": {
+        "src.drift",
         "src.checkpoint",
         "src.classifier",
         "src.config_check",

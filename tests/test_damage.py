@@ -184,7 +184,8 @@ def try_one(number: int, runs: Runs, folder: RunFolder, loaded: list[str]) -> st
     set_aside(folder, found.checkpoint)
     after = contents(folder)
     if "last.ckpt" in before:
-        before["last.damaged.ckpt"] = before.pop("last.ckpt")
+        before["last.unused.ckpt"] = before.pop("last.ckpt")
+    before["last.ckpt"] = before["previous.ckpt"]
     assert after == before
     # and stays there when the run saves again
     AtomicCheckpointIO().save_checkpoint({"state_dict": {}}, folder.last)
@@ -274,7 +275,7 @@ def go_on(kind: str, runs: Runs, folder: RunFolder, capsys: pytest.CaptureFixtur
     assert code == 0, err
     assert f"WARNING: {folder.last} " in err
     assert "Going on from previous.ckpt." in err
-    aside = folder.checkpoints / "last.damaged.ckpt"
+    aside = folder.checkpoints / "last.unused.ckpt"
     assert (aside.read_bytes() if aside.exists() else None) == before.get("last.ckpt")
     assert compare_runs(RunFolder(runs.whole), folder).different == ()
     assert set(contents(folder)) == {*FILES, *([aside.name] if "last.ckpt" in before else [])}

@@ -28,6 +28,7 @@ from src.train import main
 from tests.cli.conftest import TINY, make_pictures, tree
 from tests.cli.test_fit import assert_same_run, last
 from tests.helpers import ROOT
+from tests.slow import SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,9 @@ TRAIN = [
     "--model.net.dropout=0.3",
     "--model.optimizer.momentum=0.9",
     "--trainer.max_epochs=3",
+    "--trainer.callbacks+=tests.slow.Slow",
 ]
+SLOWLY = {SECONDS: "0.3"}
 DDP = [f"--config={ROOT / 'configs/trainer/ddp.yaml'}", "--trainer.accelerator=cpu"]
 # 200 of the tiny network's 1,406 weights: several parts of it are gathered one by one
 SHARED = [
@@ -71,9 +74,9 @@ def start(*words: object, inside: Sequence[str] = (), **env: str) -> subprocess.
     )
 
 
-def program(*words: object) -> subprocess.Popen[str]:
+def program(*words: object, **env: str) -> subprocess.Popen[str]:
     """Start the program, which starts a second process of its own."""
-    return start("-m", "src.train", *words, *DDP)
+    return start("-m", "src.train", *words, *DDP, **env)
 
 
 def torchrun(processes: int, *words: object, **env: str) -> subprocess.Popen[str]:
@@ -249,7 +252,7 @@ def test_killed_and_gone_on_with_is_the_whole_run(
 ) -> None:
     run = tmp_path / "killed"
     words = [*TRAIN, f"--data.root={root}", f"--run_dir={run}", "--checkpoint_every_steps=1"]
-    killed = program("fit", *words)
+    killed = program("fit", *words, **SLOWLY)
     wait_until((run / "checkpoints/last.ckpt").exists, killed)
     kill(killed)
     assert killed.returncode == -signal.SIGKILL
@@ -267,16 +270,27 @@ def test_a_signal_to_one_process_stops_both_and_saves(
 ) -> None:
     run = tmp_path / "stopped"
     words = [*TRAIN, f"--data.root={root}", f"--run_dir={run}", "--checkpoint_every_steps=1"]
-    stopped = torchrun(2, "-m", "src.train", "fit", *words, *DDP)
+    stopped = torchrun(2, "-m", "src.train", "fit", *words, *DDP, **SLOWLY)
     wait_until((run / "checkpoints/last.ckpt").exists, stopped)
     os.kill(process_of_rank(stopped.pid, rank), signal.SIGTERM)
     _, err = end(stopped, code=1)  # torchrun's own code
     assert err.count("exitcode  : 143") == 2
-    assert "Traceback" not in err.partition("ChildFailedError")[0].partition("torch")[0]
     assert err.count("stopped by SIGTERM after step") == 1
     assert 0 < last(run)["global_step"] < 12
     end(torchrun(2, "-m", "src.train", "fit", *words, *DDP, "--ckpt_path=auto"))
     assert_same_run(trained[0], run)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not on this system: /proc")
+def test_a_signal_while_they_start_leaves_none_behind(root: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    started = program("fit", *TRAIN, f"--data.root={root}", f"--run_dir={run}", **SLOWLY)
+    wait_until(lambda: len(family(started.pid)) > 1, started)
+    others = family(started.pid)[1:]
+    os.kill(started.pid, signal.SIGTERM)
+    _, err = end(started, code=143)
+    assert "stopped by SIGTERM" in err
+    assert not [pid for pid in others if Path(f"/proc/{pid}/exe").exists()]
 
 
 def process_of_rank(above: int, rank: int) -> int:
@@ -330,7 +344,7 @@ class TestShares:
         self, trained: tuple[Path, str], root: Path, tmp_path: Path
     ) -> None:
         """Its weights lie in channels_last memory, the shares in the plain order."""
-        run = go_on_in_shares(trained[0], root, tmp_path / "run")
+        run = go_on_in_shares(trained[0], root, tmp_path / "run", "--allow_drift=true")
         assert_nearly_the_same_run(run, trained[0])
 
     def test_each_process_keeps_its_share_alone(self) -> None:
@@ -350,13 +364,13 @@ class TestShares:
             fsdp.FSDP(min_parameters=0)
 
 
-def go_on_in_shares(whole: Path, root: Path, copy: Path) -> Path:
+def go_on_in_shares(whole: Path, root: Path, copy: Path, *more: str) -> Path:
     """Copy a run as it was before its last epoch, and go on with it."""
     run = Path(shutil.copytree(whole, copy))
     folder = run / "checkpoints"
     (folder / "previous.ckpt").replace(folder / "last.ckpt")
     assert last(run)["global_step"] < 12
-    words = [*TRAIN, *SHARED, f"--data.root={root}", f"--run_dir={run}", "--ckpt_path=auto"]
+    words = [*TRAIN, *SHARED, f"--data.root={root}", f"--run_dir={run}", "--ckpt_path=auto", *more]
     end(torchrun(2, "-m", "src.train", "fit", *words))
     return run
 

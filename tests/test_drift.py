@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from src.drift import Change, changes
+from src.drift import Change, changes, made_with
 
 CONFIG: dict[str, Any] = {
     "seed_everything": 0,
@@ -33,8 +33,7 @@ CONFIG: dict[str, Any] = {
         "enable_progress_bar": None, "limit_train_batches": None, "overfit_batches": 0.0,
     },
 }  # fmt: skip
-RECORD = {"processes": 1, "device": "cpu", "data": {"fingerprint": "a" * 64}}
-NOW = {"processes": 1, "device": "cpu", "fingerprint": "a" * 64}
+FACTS = {"processes": 1, "device": "cpu", "strategy": None, "data": "a" * 64}
 STEP_LR = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
 ONE_CYCLE = {"class_path": "src.schedules.OneCycle"}
 OPEN = {"class_path": "src.schedules.OneCycle", "init_args": {"total_steps": None}}
@@ -54,12 +53,10 @@ def with_(**values: Any) -> dict[str, Any]:
 
 
 def found(
-    stored: dict[str, Any] = CONFIG,
-    config: dict[str, Any] = CONFIG,
-    record: dict[str, Any] = RECORD,
-    **now: Any,
+    stored: dict[str, Any] = CONFIG, config: dict[str, Any] = CONFIG, **now: Any
 ) -> list[Change]:
-    return changes(stored, config, record, {**NOW, **now})
+    old, new = made_with(stored, FACTS), made_with(config, {**FACTS, **now})
+    return changes(old, new, config["model"]["scheduler"])
 
 
 def test_nothing_has_changed() -> None:
@@ -137,8 +134,16 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, tuple[bool, bool, bool]]] = {
         {"model__optimizer__class_path": "torch.optim.AdamW"}, "model.optimizer.class_path",
         "is 'torch.optim.AdamW' and was 'torch.optim.SGD'", (True, False, True),
     ),
+    "plugins": ({"trainer__plugins": ["x"]}, "trainer.plugins", "is ['x'] and was None", NONE),
+    "exact algorithms": (
+        {"trainer__deterministic": True}, "trainer.deterministic", "is True and was None", NONE,
+    ),
+    "timed algorithms": (
+        {"trainer__benchmark": True}, "trainer.benchmark", "is True and was None", NONE,
+    ),
     "a schedule": (
-        {"model__scheduler": "x"}, "model.scheduler", "is 'x' and was None", BOUND,
+        {"model__scheduler": STEP_LR}, "model.scheduler.class_path",
+        "is 'torch.optim.lr_scheduler.StepLR' and was None", BOUND,
     ),
 }  # fmt: skip
 
@@ -226,41 +231,50 @@ class TestFacts:
         assert (change.name, change.text) == ("device", "device is 'cuda' and was 'cpu'")
         assert not change.moves_batches
 
+    def test_shares_in_the_place_of_copies(self) -> None:
+        (change,) = found(strategy="FSDP")
+        assert change.text == "strategy is 'FSDP' and was None"
+        assert not (change.impossible or change.moves_batches)
+
     def test_the_pictures(self) -> None:
-        (change,) = found(fingerprint="b" * 64)
+        (change,) = found(data="b" * 64)
         assert (change.name, change.moves_batches) == ("data", True)
         assert change.text == (
-            "the data have changed since the run began (fingerprint bbbbbbbbbbbb, then "
-            "aaaaaaaaaaaa)"
+            "the data have changed (fingerprint bbbbbbbbbbbb, then aaaaaaaaaaaa)"
         )
 
-    @pytest.mark.parametrize("record", [{}, {"data": {}}, {"data": None}])
-    def test_what_an_old_record_does_not_say_is_no_change(self, record: dict[str, Any]) -> None:
-        assert found(record=record, processes=3, device="cuda", fingerprint="b" * 64) == []
+    def test_a_checkpoint_that_does_not_say_is_no_change(self) -> None:
+        now = {**FACTS, "processes": 3, "device": "cuda", "data": "b" * 64}
+        assert changes({}, made_with(CONFIG, now), None) == []
+
+
+def test_a_change_of_class_is_told_once() -> None:
+    """Its arguments follow from it."""
+    config = with_(model__optimizer={"class_path": "x.Adam", "init_args": {"lr": 1, "eps": 2}})
+    assert [change.name for change in found(config=config)] == ["model.optimizer.class_path"]
+    without = with_(model__scheduler=STEP_LR)
+    assert [change.name for change in found(without)] == ["model.scheduler.class_path"]
 
 
 class TestAnOptionThatDidNotExist:
     """The run began under an older version."""
 
     @pytest.mark.parametrize(
-        ("section", "name"),
-        [("data", "batch_size"), ("model", "label_smoothing"), ("trainer", "gradient_clip_val")],
-    )
-    def test_is_no_change(self, section: str, name: str) -> None:
-        stored = copy.deepcopy(CONFIG)
-        del stored[section][name]
-        assert found(stored) == []
-
-    @pytest.mark.parametrize("name", ["monitor", "seed_everything"])
-    def test_at_the_top_neither(self, name: str) -> None:
-        stored = {key: value for key, value in CONFIG.items() if key != name}
-        assert found(stored) == []
+        "name",
+        ["data.batch_size", "model.label_smoothing", "trainer.gradient_clip_val", "monitor",
+         "seed_everything"],
+    )  # fmt: skip
+    def test_is_no_change(self, name: str) -> None:
+        old = made_with(CONFIG, FACTS)
+        del old[name]
+        assert changes(old, made_with(CONFIG, FACTS), None) == []
 
     def test_a_part_of_it_is_none_either(self) -> None:
         """`model.scheduler.class_path` belongs to `model.scheduler`, which was not there."""
-        stored = copy.deepcopy(CONFIG)
-        del stored["model"]["scheduler"]
-        assert found(stored, with_(model__scheduler=STEP_LR)) == []
+        old = made_with(CONFIG, FACTS)
+        del old["model.scheduler"]
+        new = made_with(with_(model__scheduler=STEP_LR), FACTS)
+        assert changes(old, new, STEP_LR) == []
 
     def test_one_that_exists_no_more_is_a_change(self) -> None:
         stored = with_(data__flips=3)

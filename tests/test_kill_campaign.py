@@ -147,14 +147,18 @@ class Chain:
     workers: int
     words: tuple[str, ...]
     kills: tuple[Moment, ...]
-    epochs: int = 4  # of 5 batches each
+    epochs: int = 4  # of 5 batches each, or of the demo's 27
+    demo: bool = False  # the demo itself, instead of tiny pictures
 
 
 QUICK = {
     "two workers, validation inside the epoch": Chain(
         2,
         ("--trainer.val_check_interval=2",),
-        ((RANDOM, 200), ("in a validation", 2), ("in half a checkpoint", 2)),
+        (
+            ("before config.yaml", 1), (RANDOM, 200), ("in a validation", 2),
+            ("in half a checkpoint", 2),
+        ),
         epochs=40,
     ),
     "one worker, accumulation": Chain(
@@ -162,23 +166,25 @@ QUICK = {
         ("--trainer.accumulate_grad_batches=2",),
         (("in an accumulation", 2), ("between the renames", 2), ("before an epoch ends", 1)),
     ),
-}
+}  # fmt: skip
 
 CAMPAIGN = {
     "no worker": Chain(
         0,
         (),
         (
-            ("before metrics.csv", 1), (RANDOM, 200), ("in a step", 3), (RANDOM, 200),
-            ("in half a checkpoint", 1), (RANDOM, 200), ("between the renames", 3), (RANDOM, 200),
+            ("before config.yaml", 1), (RANDOM, 2000), ("in a step", 9), (RANDOM, 2000),
+            ("in half a checkpoint", 1), (RANDOM, 2000), ("between the renames", 3), (RANDOM, 500),
         ),
-        epochs=40,
+        epochs=8,
+        demo=True,
     ),
     "one worker": Chain(
         1,
         (),
         (
-            ("in a step", 1), ("before a sync", 1), ("before a sync", 4), ("after a step", 2),
+            ("before metrics.csv", 1), ("before a sync", 1), ("before a sync", 4),
+            ("after a step", 2),
             ("between gradients and step", 3), ("before best.ckpt", 1), ("after the renames", 2),
             ("before summary.json", 1),
         ),
@@ -187,10 +193,11 @@ CAMPAIGN = {
         2,
         (),
         (
-            (RANDOM, 200), ("in a step", 4), (RANDOM, 200), ("before previous.ckpt", 2),
-            (RANDOM, 200), ("after an epoch ended", 1), (RANDOM, 200), ("in a validation", 1),
+            (RANDOM, 2000), ("in a step", 4), (RANDOM, 2000), ("before previous.ckpt", 2),
+            (RANDOM, 2000), ("after an epoch ended", 1), (RANDOM, 500), ("in a validation", 1),
         ),
-        epochs=40,
+        epochs=8,
+        demo=True,
     ),
     "accumulation over the end of an epoch": Chain(
         2,
@@ -249,7 +256,9 @@ def killed(moment: Moment, words: list[str], folder: RunFolder, draw: random.Ran
 
 
 def killed_run(chain: Chain, pictures: Path, place: Path) -> None:
-    words = [f"--data.root={pictures}", *RECIPE, *chain.words]
+    data = [f"--data.root={pictures}", *RECIPE]
+    demo = [f"--config={ROOT / 'configs/demo.yaml'}", "--trainer.logger=false"]
+    words = [*(demo if chain.demo else data), *chain.words]
     words += [f"--trainer.max_epochs={chain.epochs}", "--trainer.num_sanity_val_steps=1"]
     whole, parts = RunFolder(place / "whole"), RunFolder(place / "parts")
     assert main(["fit", *words, f"--run_dir={whole.path}"]) == 0

@@ -1,5 +1,6 @@
 """Which checkpoint a run goes on from, whatever has become of the files."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -179,10 +180,16 @@ class TestSetAside:
         damage(folder.last)
         content = folder.last.read_bytes()
         set_aside(folder, folder.previous)
-        assert (folder.checkpoints / "last.damaged.ckpt").read_bytes() == content
-        assert not folder.last.exists()
+        assert (folder.checkpoints / "last.unused.ckpt").read_bytes() == content
+        assert folder.last.read_bytes() == folder.previous.read_bytes()
         write(folder.last, 15)  # the next save leaves the whole one alone
         assert read_checkpoint(folder.previous)["global_step"] == 10
+
+    def test_without_hard_links(self, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+        damage(folder.last)
+        monkeypatch.setattr(os, "link", refused)
+        set_aside(folder, folder.previous)
+        assert folder.last.read_bytes() == folder.previous.read_bytes()
 
     def test_a_last_that_is_used_stays(self, folder: RunFolder) -> None:
         before = sorted(folder.checkpoints.iterdir())
@@ -192,7 +199,21 @@ class TestSetAside:
     def test_a_last_that_is_missing_is_no_mistake(self, folder: RunFolder) -> None:
         folder.last.unlink()
         set_aside(folder, folder.previous)
-        assert not (folder.checkpoints / "last.damaged.ckpt").exists()
+        assert not (folder.checkpoints / "last.unused.ckpt").exists()
+        assert folder.last.read_bytes() == folder.previous.read_bytes()
+
+
+def refused(*_: Any) -> None:
+    raise OSError("not supported")
+
+
+class TestAFolderInTheirPlace:
+    @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt"])
+    def test_is_named(self, name: str, folder: RunFolder) -> None:
+        (folder.checkpoints / name).unlink()
+        (folder.checkpoints / name).mkdir()
+        with pytest.raises(UserError, match=rf"{name} is a folder, where a checkpoint belongs"):
+            newest_whole(folder)
 
 
 class TestWhatACheckpointIs:

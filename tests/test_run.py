@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -853,7 +854,6 @@ class TestFailures:
             (SystemExit(3), 3),
             (SystemExit(None), 0),
             (SystemExit("a text"), 1),
-            (KeyboardInterrupt(), 130),
         ],
     )
     def test_exit_codes(
@@ -866,39 +866,63 @@ class TestFailures:
         assert "Traceback" not in err
         if isinstance(error, UserError):
             assert err == "error: mend it\n"
-        if isinstance(error, KeyboardInterrupt):
-            assert err == "stopped by Ctrl-C before the work began\n"
 
-    @pytest.mark.parametrize(
-        ("code", "message"), [(143, "stopped by SIGTERM after step 3."), (130, "")]
-    )
+    @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
     def test_a_run_that_was_stopped_and_saved(
-        self, code: int, message: str, capsys: pytest.CaptureFixture[str]
+        self, name: str, code: int, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with end_with_message() as outcome:
-            raise StoppedRun(code, message)
+            raise StoppedRun(name, " after step 3.")
         assert outcome.code == code
-        assert capsys.readouterr().err == (f"{message}\n" if message else "")
+        shown = "Ctrl-C" if name == "SIGINT" else name
+        assert capsys.readouterr().err == f"stopped by {shown} after step 3.\n"
+
+    @pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID", "LOCAL_RANK"])
+    def test_the_first_process_speaks(
+        self, variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for rank in ("0", "1"):
+            monkeypatch.setenv(variable, rank)
+            with end_with_message():
+                raise StoppedRun("SIGTERM")
+            assert bool(capsys.readouterr().err) == (rank == "0")
+
+    @pytest.mark.skipif(os.name != "posix", reason="not on this system: signals")
+    @pytest.mark.parametrize(
+        ("name", "code", "shown"),
+        [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM"), ("SIGUSR1", 143, "SIGUSR1")],
+    )
+    def test_a_signal_ends_it_tidily(
+        self, name: str, code: int, shown: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        number, tidied = getattr(signal, name), False
+        before = signal.getsignal(number)
+        with end_with_message() as outcome:
+            try:
+                signal.raise_signal(number)
+            finally:
+                tidied = True
+        assert (outcome.code, tidied) == (code, True)
+        assert signal.getsignal(number) is before
+        assert capsys.readouterr().err == f"stopped by {shown}\n"
+
+    def test_outside_the_main_thread_it_sets_no_handler(self) -> None:
+        codes = []
+
+        def work() -> None:
+            with end_with_message() as outcome:
+                pass
+            codes.append(outcome.code)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert codes == [0]
 
     def test_all_went_well(self) -> None:
         with end_with_message() as outcome:
             pass
         assert outcome.code == 0
-
-    def test_ctrl_c_under_lightning(self) -> None:
-        """It exits while the interrupt is being handled, with Ctrl-C switched off."""
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            with end_with_message() as outcome:
-                try:
-                    raise KeyboardInterrupt
-                except KeyboardInterrupt:
-                    signal.signal(signal.SIGINT, signal.SIG_IGN)
-                    raise SystemExit(1)  # noqa: B904 - as Lightning does
-            assert outcome.code == 130
-            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     def test_a_fault_shows_its_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
         with end_with_message() as outcome:
@@ -916,6 +940,78 @@ class TestFailures:
             raises()
         line = raises.__code__.co_firstlineno + 1
         assert place(raised.value) == f"raises in test_run.py, line {line}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="not on this system: a shell script")
+class TestRequeue:
+    @pytest.fixture
+    def asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A stand-in for scontrol that notes its words; it fails for the job 666."""
+        program = tmp_path / "bin" / "scontrol"
+        program.parent.mkdir()
+        note = tmp_path / "asked"
+        program.write_text(f'#!/bin/sh\necho "$@" >> {note}\ntest "$2" != 666\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        return note
+
+    def leave(self, name: str = "SIGUSR1") -> None:
+        with end_with_message():
+            raise StoppedRun(name)
+
+    @pytest.mark.parametrize(
+        ("env", "words"),
+        [
+            ({"SLURM_JOB_ID": "17"}, "requeue 17\n"),
+            # each task of an array has an id of its own, which is not the one to name
+            (
+                {"SLURM_JOB_ID": "20", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "3"},
+                "requeue 17_3\n",
+            ),
+        ],
+        ids=["job", "array"],
+    )
+    def test_names_the_job(
+        self, asked: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], words: str
+    ) -> None:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        self.leave()
+        assert asked.read_text() == words
+
+    @pytest.mark.parametrize(
+        ("name", "leader", "job"),
+        [
+            ("SIGTERM", True, "17"),
+            ("SIGINT", True, "17"),
+            ("SIGUSR1", False, "17"),
+            ("SIGUSR1", True, ""),
+        ],
+    )
+    def test_is_for_one_signal_one_process_and_slurm(
+        self, asked: Path, monkeypatch: pytest.MonkeyPatch, name: str, leader: bool, job: str
+    ) -> None:
+        if job:
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+        monkeypatch.setenv("SLURM_PROCID", "0" if leader else "1")
+        self.leave(name)
+        assert not asked.exists()
+
+    def test_that_fails_is_told(
+        self, asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("SLURM_JOB_ID", "666")
+        self.leave()
+        warning = "WARNING: scontrol requeue 666 ended with code 1\n"
+        assert capsys.readouterr().err == f"stopped by SIGUSR1\n{warning}"
+
+    def test_without_the_program_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("SLURM_JOB_ID", "17")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        self.leave()
+        assert "\nWARNING: job 17 was not queued again: " in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------

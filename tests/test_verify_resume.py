@@ -139,6 +139,7 @@ class TestTable:
             "12       0 of 2  -                        6        4     equal",
             "* a checkpoint was being written",
             "a kill that is missing came too late, when the run was over: train longer",
+            "nothing is shown for a run that was never killed",
         ]
 
     def test_different(self) -> None:
@@ -155,6 +156,23 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "c.yaml"
     path.write_text("trainer: {accelerator: cpu}\n", "utf-8")
     return path
+
+
+@needs_kill
+@pytest.mark.parametrize(
+    ("places", "different", "code"), [(("3",), (), 0), (("3",), ("w: 1",), 1), ((), (), 1)]
+)
+def test_exit_code(
+    places: tuple[str, ...],
+    different: tuple[str, ...],
+    code: int,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that was over before any kill has shown nothing."""
+    trials = [Trial(0, ("1",), Comparison(1, 1, ())), Trial(2, places, Comparison(1, 1, different))]
+    monkeypatch.setattr(verify_resume, "verify", lambda *_: trials)
+    assert main(["--config", str(config)]) == code
 
 
 @needs_kill
@@ -190,7 +208,7 @@ class TestWords:
             ("--config nope.yaml", r"--config nope.yaml: there is no such file"),
             ("--config CONFIG --kills 0", r"--kills is 0; allowed is 1 or more"),
             ("--config CONFIG --processes -1", r"--processes is -1; allowed is 1 or more"),
-            ("--config CONFIG --workers 1,x", r"'1,x' is no list of numbers such as 0,2"),
+            ("--config CONFIG --workers 1,x", r"'1,x' is no list of numbers from 0, such as 0,2"),
             ("--config CONFIG --run_dir=R", r"--run_dir can't be given here: --out DIR keeps"),
             ("--config CONFIG --ckpt_path last", r"--ckpt_path can't be given here"),
             ("--config CONFIG --data.num_workers 2", r"num_workers can't be given here: --workers"),

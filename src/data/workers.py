@@ -22,6 +22,8 @@ def start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
     if hasattr(signal, "sigwaitinfo"):
         _heed_the_parent_alone()
+    else:  # macOS, Windows: the parent ends a worker by SIGTERM, which stays as it is
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _heed_the_parent_alone() -> None:

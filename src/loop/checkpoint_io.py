@@ -1,5 +1,6 @@
 """Checkpoint files that are whole or not there: written beside the target, sealed, renamed."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,15 @@ def _keep(old: Path, kept: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, where the system can (not on Windows)."""
+    """Make the rename itself survive a power cut.
+
+    Windows and some network file systems can't; the file is in its place all the same.
+    """
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

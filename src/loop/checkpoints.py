@@ -63,6 +63,7 @@ class Checkpoints(Checkpoint):
         self.mode = mode or ("min" if monitor.endswith("/loss") else "max")
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.signals, self.run_id = signals or Signals(), run_id
+        self.made_with: dict[str, Any] = {}  # plain; what the numbers of the run depend on
         self.best: dict[str, Any] = {}  # the scores of best.ckpt, with epoch and step
         self.failed: OSError | None = None  # why the latest last.ckpt was not written
         self._metrics: dict[str, Any] = {}  # what callbacks and schedules read
@@ -241,8 +242,9 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add which run wrote it and as what; in a validation, that none of it was done."""
+        """Add which run wrote it, as what and with what; in a validation, that none of it is."""
         checkpoint["run_id"], checkpoint["written_as"] = self.run_id, self._writing
+        checkpoint["made_with"] = self.made_with
         if self._in_validation:
             counters.rewind_validation(checkpoint)
         self._metrics = {name: value.cpu() for name, value in trainer.callback_metrics.items()}

@@ -36,8 +36,16 @@ class CrashCheckpoint(Callback):
         error = isinstance(exception, Exception)  # and no signal
         if not error or not self._trained or not trainer.is_global_zero or sharded:
             return
+        with contextlib.suppress(Exception):  # a full disk, a lost GPU: the error itself matters
+            content = self._content(trainer, pl_module, exception)
+            trainer.strategy.checkpoint_io.save_checkpoint(content, self.path)
+            print(f"the weights at the error are in {self.path}", file=sys.stderr)
+
+    def _content(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> dict[str, Any]:
         preprocessing = getattr(pl_module, "preprocessing", None)
-        content = {
+        return {
             "state_dict": pl_module.state_dict(),
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "global_step": trainer.global_step,
@@ -47,6 +55,3 @@ class CrashCheckpoint(Callback):
             "run_id": self.run_id,
             "written_as": "crash",
         }
-        with contextlib.suppress(OSError):  # the error itself is what matters
-            trainer.strategy.checkpoint_io.save_checkpoint(content, self.path)
-            print(f"the weights at the error are in {self.path}", file=sys.stderr)

@@ -9,14 +9,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from src.errors import RunFailureError
 
 _SHOWN = 8
+_ADVICE = "Lower the learning rate or clip with --trainer.gradient_clip_val 1"
 
 
 class NonFiniteGuard(Callback):
-    """Looks at the losses of the training and of the validation.
+    """Looks at the losses of the training and of the validation, and at what is to be saved.
 
     On the CPU every step is looked at; on another device only every n-th and the last of an epoch,
-    since a look waits for the device. The message then names the step at which it was seen. No
-    checkpoint is written between a bad loss and the look.
+    since a look waits for the device. The message then says how many batches it was about. No
+    checkpoint is written from weights that are no numbers.
 
     Args:
         every_n_steps: n, from 1.
@@ -24,33 +25,55 @@ class NonFiniteGuard(Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps, self._unseen = every_n_steps, 0
+        self._bad: torch.Tensor | None = None  # whether a loss since the latest look was
+        self._batch: tuple[torch.Tensor, int] | None = None  # indices of the latest, its number
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
     ) -> None:
-        """Keep the loss for the look at the end of the step."""
+        """Note, on the device, whether the loss is a number."""
         self._loss = loss.detach()
+        bad = ~torch.isfinite(self._loss)
+        self._bad = bad if self._bad is None else self._bad | bad
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Raise RunFailureError for a loss that is infinite or no number."""
-        on_cpu = self._loss.device.type == "cpu"
-        self._unseen += 1
+        self._unseen, self._batch = self._unseen + 1, (batch["index"], batch_idx)
         due = self._unseen >= self.every_n_steps or trainer.is_last_batch
-        if not on_cpu and not due:
+        if self._loss.device.type == "cpu" or due:
+            self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        number, self._unseen = self._unseen, 0
+        bad, self._bad = self._bad, None
+        if bad is None or self._batch is None or not bool(bad):
             return
-        self._unseen = 0
+        index, batch_idx = self._batch
         value = float(self._loss) * trainer.accumulate_grad_batches
+        what = f"the loss is {value}"
         if math.isfinite(value):
-            return
+            what = f"one of the {number} latest losses was infinite or no number, seen"
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         raise RunFailureError(
-            f"the loss is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
-            f"batch {batch_idx}), learning rate {lr:g}. The batch held: {_files(trainer, batch)}. "
-            "Lower the learning rate or clip with --trainer.gradient_clip_val 1; the last "
-            "checkpoint was written before this."
+            f"{what} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
+            f"batch {batch_idx}), learning rate {lr:g}. The batch held: {_files(trainer, index)}. "
+            f"{_ADVICE}; the last checkpoint was written before this."
         )
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Raise RunFailureError on all processes if weights of any are no numbers."""
+        names = {name for name, _ in pl_module.named_parameters()}
+        weights = (t for name, t in checkpoint["state_dict"].items() if name in names)
+        bad = not all(bool(torch.isfinite(tensor).all()) for tensor in weights)
+        if trainer.strategy.reduce_boolean_decision(bad, all=False):
+            raise RunFailureError(
+                f"after step {trainer.global_step} (epoch {trainer.current_epoch}) weights are no "
+                f"numbers. {_ADVICE}; no checkpoint was written from them."
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise RunFailureError if the validation has no finite loss."""
@@ -61,13 +84,13 @@ class NonFiniteGuard(Callback):
         if not math.isfinite(value):
             raise RunFailureError(
                 f"the validation loss is {value} after step {trainer.global_step} (epoch "
-                f"{trainer.current_epoch}): the weights have diverged. Lower the learning rate or "
-                "clip with --trainer.gradient_clip_val 1; no checkpoint was written from them."
+                f"{trainer.current_epoch}): the weights have diverged. {_ADVICE}; no checkpoint "
+                "was written from them."
             )
 
 
-def _files(trainer: Trainer, batch: Any) -> str:
+def _files(trainer: Trainer, batch: torch.Tensor) -> str:
     index = trainer.train_dataloader.dataset.index  # type: ignore[union-attr]
-    names = [index.paths[i] for i in batch["index"].tolist()]
+    names = [index.paths[i] for i in batch.tolist()]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

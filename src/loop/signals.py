@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -12,10 +11,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from src.errors import StoppedRun
-
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")  # the last does not exist on Windows
-_REQUEUE = "SIGUSR1"  # what `sbatch --signal=USR1@120` sends before the time is up
+from src.errors import STOP_SIGNALS, StoppedRun, stop_signals
 
 
 class Signals(Callback):
@@ -23,10 +19,10 @@ class Signals(Callback):
 
     A safe point is the end of a batch after which the optimizer has stepped, any batch of a
     validation, or the end of an epoch; there every process learns that one of them was asked. A
-    second signal ends the process at once. Under SLURM, SIGUSR1 queues the job again too. While
-    it scores, a process ends after the batch, with nothing to save.
+    second signal ends the process at once. While it scores, a process ends after the batch, with
+    nothing to save.
 
-    Lightning's own handlers are replaced: they would send collectives out of a signal handler, end
+    Lightning's own handlers are not set: they would send collectives out of a signal handler, end
     with exit code 0, and write hpc_ckpt files.
 
     Args:
@@ -36,26 +32,27 @@ class Signals(Callback):
     def __init__(self, leaves: bool = True) -> None:
         self.leaves = leaves
         self.received: str | None = None
+        self._before: dict[int, Any] = {}
 
-    def _install(self, trainer: Trainer) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in _numbers():
-            signal.signal(number, lambda number, frame: self._note(trainer, number, frame))
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen; the processes are connected by now."""
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        if threading.current_thread() is threading.main_thread():
+            for number in stop_signals():
+                before = signal.signal(number, lambda n, frame: self._note(trainer, n, frame))
+                self._before.setdefault(number, before)
 
-    # The first hooks after Lightning has set its own handlers; it restores all handlers at the end
-
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Replace the handlers."""
-        self._install(trainer)
-
-    on_train_start = on_sanity_check_start
-    on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the handlers back: the work is done. After an error, the program does that."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
     def _note(self, trainer: Trainer, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.received is not None:
-            _leave_at_once(trainer, number)
+            _end_launched(trainer)
+            os._exit(128 + number)
         self.received = name
         if trainer.is_global_zero:
             text = f"\n{name}: finishing this batch and saving; a second signal ends at once\n"
@@ -69,10 +66,10 @@ class Signals(Callback):
     def _agreed(self, trainer: Trainer) -> str:
         """Return the same signal on all processes; some of them may have received none."""
         one = trainer.strategy.reduce_boolean_decision
-        return next((n for n in _NAMES if one(self.received == n, all=False)), "SIGTERM")
+        return next((n for n in STOP_SIGNALS if one(self.received == n, all=False)), "SIGTERM")
 
     def leave(self, trainer: Trainer, saved: Path | None) -> NoReturn:
-        """End the run.
+        """End the run; all processes must call this together.
 
         Args:
             trainer: The Trainer.
@@ -81,23 +78,20 @@ class Signals(Callback):
         Raises:
             StoppedRun: always.
         """
-        name = self._agreed(trainer)
-        if name == _REQUEUE and trainer.is_global_zero:
-            _requeue()
-        done = f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}"
+        more = ""
         if trainer.state.fn == "fit":
-            done += f" after step {trainer.global_step}. " + (
+            more = f" after step {trainer.global_step}. " + (
                 f"Go on: python -m src.train fit --run_dir {saved.parent.parent} --ckpt_path last"
                 if saved
                 else "Nothing was saved."
             )
-        raise StoppedRun(130 if name == "SIGINT" else 143, done if trainer.is_global_zero else "")
+        raise StoppedRun(self._agreed(trainer), more, together=True)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """End the processes that would wait for this one, unless all of them leave together."""
-        if not isinstance(exception, StoppedRun):
+        if not (isinstance(exception, StoppedRun) and exception.together):
             _end_launched(trainer)
 
     # Where nothing saves; where something does, it asks and leaves after that
@@ -126,32 +120,8 @@ class Signals(Callback):
         self._end_of_batch(trainer)
 
 
-def _numbers() -> list[int]:
-    return [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
-
-
-def _leave_at_once(trainer: Trainer, number: int) -> NoReturn:
-    _end_launched(trainer)
-    os._exit(128 + number)
-
-
 def _end_launched(trainer: Trainer) -> None:
     """End the other processes, if Lightning started them from this one."""
     kill: Any = getattr(trainer.strategy.launcher, "kill", None)
     if kill is not None:
         kill(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
-
-
-def _requeue() -> None:
-    """Put the SLURM job into the queue again; `scontrol requeue` is in its manual page."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
-    if not job:
-        return
-    try:
-        code = subprocess.run(["scontrol", "requeue", job], check=False).returncode
-    except OSError as error:
-        print(f"WARNING: job {job} was not queued again: {error}", file=sys.stderr)
-        return
-    if code:
-        print(f"WARNING: scontrol requeue {job} ended with code {code}", file=sys.stderr)

@@ -15,7 +15,7 @@ from lightning.pytorch import loggers
 
 from src.errors import UserError
 from src.loop.metrics_csv import read_rows
-from src.run import RunFolder
+from src.run import RunFolder, write_text
 
 _AXIS = "trainer/global_step"  # Lightning's name for the x axis
 MODES = ("online", "offline", "disabled", "dryrun", "shared")
@@ -121,7 +121,7 @@ class WandbLogger(loggers.WandbLogger):
         super().log_metrics(metrics, step)
         if step is not None and self._note.parent.is_dir():
             with contextlib.suppress(OSError):  # a full disk
-                self._note.write_text(str(step), "utf-8")
+                write_text(self._note, str(step))
 
     def _configure(self, mode: str) -> None:
         import wandb

@@ -2,7 +2,8 @@
 
 Our loader (order from the seed, keys, generators set anew for each picture, seeded steps) against
 what one would write without it: torch's DataLoader with `shuffle=True` and an Albumentations
-Compose that draws from its own generators. Pictures lie in memory, and no worker is started. The
+Compose that draws from its own generators. A step also looks whether a signal came and whether it
+is time to save. Pictures lie in memory, and no worker is started. The
 two take turns, so that a neighbour's load falls on both alike, and each turn gives one difference.
 Nothing is asserted: a time belongs to the machine it was taken on.
 """
@@ -29,6 +30,7 @@ from src.data.dataset import Batch, Pictures
 from src.data.index import Index
 from src.data.sampler import ResumableLoader, TrainBatches
 from src.data.transforms import Augmentation, Pixels, build
+from src.loop.checkpoints import Checkpoints
 from src.loop.step_seed import StepSeed
 from src.preprocess import Rule
 
@@ -145,17 +147,19 @@ def exhaust(loader: Any) -> None:
 
 
 def seeded_steps() -> Callable[[], None]:
-    """Return what seeds an epoch's steps, as the run's own callback does it."""
+    """Return what a run's own callbacks do at each step: seed it, look whether to save it."""
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
-    callback, module = StepSeed(seed=0), LightningModule()
+    seed, kept, module = StepSeed(seed=0), Checkpoints(Path("unused")), LightningModule()
 
-    def seed() -> None:
+    def steps() -> None:
         for step in range(NUM_STEPS):
-            callback.on_train_batch_start(trainer, module, None, step)
+            seed.on_train_batch_start(trainer, module, None, step)
+            kept.signals.on_train_batch_end(trainer)
+            kept.on_train_batch_end(trainer, module, None, None, step)
 
-    return seed
+    return steps
 
 
 def nothing() -> None:

@@ -219,20 +219,31 @@ CASES: dict[str, tuple[Build, str]] = {
     "a folder as config": (fit("--config=data"), r"--config data is a folder"),
     "a rate that is no number": (
         fit("--model.optimizer.lr=fast"),
-        r"--model\.optimizer: 'fast' is none of: float",
+        r"--model\.optimizer: 'fast' is none of: a number",
     ),
     "a fraction that is no number": (
         fit("--data.val_fraction=x"),
-        r"--data\.val_fraction: 'x' is none of: float, NoneType",
+        r"--data\.val_fraction: 'x' is none of: a number, null",
     ),
     "a checkpoint every zero steps": (
         fit("--checkpoint_every_steps=0"),
         r"--checkpoint_every_steps is 0; allowed is 1 or more, or null",
     ),
+    "a checkpoint every no minutes": (
+        fit("--checkpoint_every_minutes=nan"),
+        r"--checkpoint_every_minutes: 'nan' is none of: a number, null",
+    ),
     "a checkpoint every zero minutes": (
         fit("--checkpoint_every_minutes=0"),
         r"--checkpoint_every_minutes is 0\.0; allowed is above 0, or null",
     ),
+    "on with a run in no folder": (
+        fit("--ckpt_path=last"),
+        r"--ckpt_path last goes on with a run: give its folder, --run_dir RUN",
+    ),
+    "on with the best": (fit("--ckpt_path=best"), r"--ckpt_path 'best': fit goes on with `last`"),
+    "on with nothing": (fit("--ckpt_path="), r"--ckpt_path '': fit goes on with `last`"),
+    "on with a folder": (fit("--ckpt_path=."), r"--ckpt_path \.: \. is a folder\. Give a \.ckpt"),
     "an unknown command": (lambda _: ["tran"], r"tran.*fit"),
 }
 
@@ -334,7 +345,7 @@ def test_changed_data_stop_a_resume(cli: Cli, tmp_path: Path) -> None:
     (root / "train/ant/4.png").unlink()
     ended = cli(*words, "--trainer.max_epochs=2", "--ckpt_path=last")
     assert ended.code == 2
-    assert "have changed since the run began" in ended.err
+    assert "the data have changed (fingerprint " in ended.err
 
 
 def test_a_loss_that_is_no_number_stops_the_run(cli: Cli, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """A run that goes on with something changed: refused, allowed by name, or impossible."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from src.run import RunFolder
 from src.train import main
 from tests.cli.conftest import TINY, Cli, make_pictures
 from tests.cli.test_fit import rows
@@ -128,7 +131,65 @@ def test_other_pictures(cli: Cli, tmp_path: Path) -> None:
     words += ["--trainer.max_epochs=3", "--ckpt_path=last"]
     ended = cli(*words)
     assert ended.code == 2
-    assert "the data have changed since the run began" in ended.err
+    assert "the data have changed (fingerprint " in ended.err
     ended = cli(*words, "--allow_drift=true")
     assert ended.code == 0, ended.err
     assert len(rows(Path("run"))) == 3
+
+
+def test_an_allowed_change_is_how_the_run_goes_on(begun: list[str], cli: Cli) -> None:
+    """The latest checkpoint says what it was made with, and the latest config is the run's own."""
+    words = [*begun, "--trainer.max_epochs=-1"]
+    smaller = [*words, "--data.batch_size=4", "--trainer.max_steps=13"]  # 10, then inside an epoch
+    assert cli(*smaller, "--allow_drift=true").code == 0
+    back = cli(*words, "--trainer.max_steps=15")
+    assert back.code == 2
+    assert "data.batch_size is 8 and was 4" in back.err
+    assert cli(*words, "--trainer.max_steps=15", "--data.batch_size=4").code == 0
+    ended = cli("fit", "--run_dir=run", "--ckpt_path=last", "--trainer.max_steps=17")
+    assert ended.code == 0, ended.err
+    stored = yaml.safe_load(RunFolder("run").newest_config.read_text())
+    assert (stored["data"]["batch_size"], stored["trainer"]["max_steps"]) == (4, 17)
+    assert len(json.loads(Path("run/run.json").read_text())["drift"]) == 1
+
+
+def test_the_same_command_again_stores_no_config_again(begun: list[str], cli: Cli) -> None:
+    for epochs in (3, 3, 4):
+        assert cli(*begun, f"--trainer.max_epochs={epochs}").code == 0
+    Path("run/config.resume-1.yaml").unlink()
+    assert cli(*begun, "--trainer.max_epochs=5").code == 0
+    assert sorted(path.name for path in Path("run").glob("*.resume-*")) == [
+        "config.resume-2.yaml", "config.resume-3.yaml",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("--data.batch_size=4", "data.batch_size is 4 and was 8"),
+        ("--model.optimizer=torch.optim.AdamW", "model.optimizer.class_path is"),
+    ],
+)
+def test_a_file_is_gone_on_from_by_the_same_rules(
+    change: str, text: str, begun: list[str], cli: Cli
+) -> None:
+    words = [word for word in begun if "run_dir" not in word and "ckpt_path" not in word]
+    words += ["--run_dir=new", "--ckpt_path=run/checkpoints/last.ckpt"]
+    ended = cli(*words, change)
+    assert ended.code == 2
+    assert text in ended.err
+    assert not Path("new").exists()
+    assert cli(*words).code == 0
+
+
+def test_other_versions_and_threads_are_told(begun: list[str], cli: Cli) -> None:
+    record = json.loads(Path("run/run.json").read_text())
+    record["versions"]["torch"], record["threads"] = "1.0", 99
+    Path("run/run.json").write_text(json.dumps(record))
+    ended = cli(*begun)
+    assert ended.code == 0
+    assert re.search(
+        r"WARNING: since the run began: torch 1\.0 -> \S+, threads 99 -> \d+\. It goes on; "
+        "its last bits may differ",
+        ended.err,
+    )

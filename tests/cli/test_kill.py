@@ -1,5 +1,6 @@
 """A run killed at a moment nobody chose, and gone on with, is the run it would have been."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,3 +30,35 @@ def test_killed_and_gone_on_with(after: str, cli: Cli, pictures: Path, tmp_path:
     assert resumed.code == 0, resumed.err
     assert_same_run(Path("whole"), killed)
     assert not [name for name in tree(killed) if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("kept", [("config.yaml",), ("config.yaml", "samples.csv"), ()])
+def test_auto_begins_what_was_killed_at_its_beginning(
+    kept: tuple[str, ...], cli: Cli, pictures: Path
+) -> None:
+    """The files of a beginning are written in this order."""
+    words = ["fit", f"--data.root={pictures}", *RECIPE, "--trainer.max_epochs=1", "--run_dir=run"]
+    assert cli(*words).code == 0
+    written = sorted(path for path in Path("run").iterdir() if path.is_file())
+    order = sorted(written, key=lambda path: path.stat().st_mtime_ns)
+    assert [path.name for path in order[:3]] == ["config.yaml", "samples.csv", "run.json"]
+    shutil.rmtree("run/checkpoints")
+    for path in written:
+        if path.name not in kept:
+            path.unlink()
+    assert cli(*words, "--ckpt_path=auto").code == 0
+    assert Path("run/summary.json").is_file()
+
+
+@pytest.mark.parametrize("kept", ["best.ckpt", "last.unused.ckpt", "crash.ckpt"])
+def test_auto_writes_over_no_weights(kept: str, cli: Cli, pictures: Path) -> None:
+    words = ["fit", f"--data.root={pictures}", *RECIPE, "--trainer.max_epochs=1", "--run_dir=run"]
+    assert cli(*words).code == 0
+    best = Path("run/checkpoints/best.ckpt").rename(f"run/checkpoints/{kept}")
+    content = best.read_bytes()
+    for name in ("last.ckpt", "previous.ckpt"):
+        Path(f"run/checkpoints/{name}").unlink(missing_ok=True)
+    ended = cli(*words, "--ckpt_path=auto")
+    assert ended.code == 2
+    assert f"{kept} lies there, and neither last.ckpt nor previous.ckpt to go on from" in ended.err
+    assert best.read_bytes() == content

@@ -322,6 +322,16 @@ def test_what_the_user_vouches_for_is_taken(cli: Cli, stranger: Stranger) -> Non
     assert cli("fit", "--config=mine.yaml", "--run_dir=own", "--ckpt_path=last").code == 0
 
 
+def test_a_stored_config_beside_the_users_own(cli: Cli, stranger: Stranger) -> None:
+    """With --config the stored one is not gone on with; nothing of it is imported all the same."""
+    stored = yaml.safe_load(stranger.config.read_text())
+    stored["trainer"]["max_epochs"] = 7
+    Path("mine.yaml").write_text(yaml.safe_dump(stored))
+    stranger.write(put("model.scheduler", spec("evil_code.Schedule")))
+    cli("fit", "--config=mine.yaml", "--run_dir", stranger.run, "--ckpt_path=last")
+    assert not stranger.canary.exists()
+
+
 # Checkpoints
 
 

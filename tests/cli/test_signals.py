@@ -238,3 +238,27 @@ def test_a_killed_run_has_the_rows_of_its_checkpoint(send: Send, cli: Cli, pictu
     assert [row["step"] for row in rows(Path("run"))] == ["5"]
     assert cli("fit", "--run_dir=run", "--ckpt_path=last").code == 0
     assert [row["step"] for row in rows(Path("run"))] == ["5", "10"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "shown"),
+    [(signal.SIGUSR1, 143, "SIGUSR1"), (signal.SIGINT, 130, "Ctrl-C")],
+)
+def test_before_the_training_it_ends_tidily(
+    number: int, code: int, shown: str, tmp_path: Path, pictures: Path
+) -> None:
+    """The program imports for seconds; the signal comes when it is about to look at its options."""
+    wait = "import os, sys; from src import run_rules; from src.train import main\n"
+    wait += f"run_rules.with_stored_config = lambda *_: os.kill(os.getpid(), {int(number)})\n"
+    wait += "sys.exit(main(sys.argv[1:]))"
+    words = ["fit", f"--data.root={pictures}", *WORDS, f"--run_dir={tmp_path / 'run'}"]
+    (tmp_path / "tmp").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", wait, *words], cwd=ROOT, capture_output=True, text=True,
+        check=False, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr.splitlines()[-1] == f"stopped by {shown}"
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert not [path for path in (tmp_path / "tmp").iterdir() if path.name.startswith("tmp")]

@@ -41,6 +41,7 @@ class StubTrainer:
         self.accumulate_grad_batches, self.lr_scheduler_configs = 1, []
         self.optimizers = [SGD([torch.zeros(1)], lr=0.25)]
         self.should_stop = self.is_last_batch = False
+        self._signal_connector = SimpleNamespace()
         self.strategy, self.callbacks, self.callback_metrics = StubStrategy(), [], {}
         self.ckpt_path: Path | None = None
         self.max_steps, self.min_steps, self.min_epochs = -1, None, None

@@ -33,17 +33,16 @@ class FailsAt(nn.Module):
         return loss * self.value if self.calls == self.call else loss
 
 
-class LossOn:
-    """A loss on another device."""
+class OnCuda(torch.Tensor):
+    """A loss that says it lies on a GPU."""
 
-    def __init__(self, value: float, device: str) -> None:
-        self.value, self.device = value, torch.device(device)
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda")
 
-    def detach(self) -> "LossOn":
-        return self
 
-    def __float__(self) -> float:
-        return self.value
+def on_cuda(value: float) -> torch.Tensor:
+    return torch.tensor(value).as_subclass(OnCuda)
 
 
 def stub_for_guard(count: int = 3, **options: Any) -> StubTrainer:
@@ -93,9 +92,42 @@ class TestNonFiniteGuard:
             self.look(NonFiniteGuard(), torch.tensor(NAN), 0, rows=8)
 
     def test_looks_at_another_device_every_n_steps_over_the_epochs(self) -> None:
-        guard, loss = NonFiniteGuard(every_n_steps=4), LossOn(NAN, "cuda")
+        guard = NonFiniteGuard(every_n_steps=4)
         for batch_idx in (0, 1, 0):  # the second epoch begins
-            self.look(guard, loss, batch_idx)
+            self.look(guard, on_cuda(NAN), batch_idx)
         with pytest.raises(RunFailureError, match="the loss is nan at step 17"):
-            self.look(guard, loss, 1)
-        self.look(guard, loss, 2)
+            self.look(guard, on_cuda(NAN), 1)
+        self.look(guard, on_cuda(1.0), 2)
+
+    def test_a_loss_between_two_looks_is_not_missed(self) -> None:
+        guard = NonFiniteGuard(every_n_steps=3)
+        for batch_idx, value in enumerate((1.0, math.inf)):
+            self.look(guard, on_cuda(value), batch_idx)
+        match = "one of the 3 latest losses was infinite or no number, seen at step 17"
+        with pytest.raises(RunFailureError, match=match):
+            self.look(guard, on_cuda(1.0), 2)
+
+
+class TestSaving:
+    def save(self, weight: float, others: bool = False, buffer: float = 0.0) -> None:
+        layer: Any = nn.BatchNorm1d(1)
+        with torch.no_grad():
+            layer.weight.fill_(weight)
+            layer.running_mean.fill_(buffer)
+        trainer: Any = stub_for_guard()
+        trainer.strategy.reduce_boolean_decision = lambda bad, all: bad or others
+        content = {"state_dict": layer.state_dict()}
+        NonFiniteGuard().on_save_checkpoint(trainer, layer, content)
+
+    def test_whole_weights_are_saved(self) -> None:
+        self.save(1e30)
+        self.save(1.0, buffer=math.inf)  # such as a mask
+
+    @pytest.mark.parametrize("weight", [NAN, -math.inf])
+    def test_no_file_is_written_from_weights_that_are_no_numbers(self, weight: float) -> None:
+        with pytest.raises(RunFailureError, match=r"after step 17 \(epoch 2\) weights are no n"):
+            self.save(weight)
+
+    def test_nor_from_those_of_another_process(self) -> None:
+        with pytest.raises(RunFailureError, match="no checkpoint was written"):
+            self.save(1.0, others=True)

@@ -100,6 +100,17 @@ class TestWhen:
             drive.batch(2, steps=1)
         assert drive.steps == [1]
 
+    def test_a_stop_in_an_accumulation_waits_for_the_step(self, tmp_path: Path) -> None:
+        """As --trainer.max_time asks for it: the gradients so far are stored nowhere."""
+        drive = Drive(tmp_path).begin()
+        drive.trainer.should_stop = True
+        drive.batch(0, steps=0)
+        assert not drive.trainer.should_stop
+        drive.batch(1, steps=0)
+        drive.batch(2, steps=1)
+        assert drive.trainer.should_stop
+        assert drive.steps == [1]
+
     def test_by_the_clock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = Clock()
         monkeypatch.setattr(checkpoints_module, "time", clock)
@@ -330,3 +341,14 @@ class TestAFullDisk:
         assert sorted(p.name for p in folder.iterdir()) == [
             "best.ckpt", "last.ckpt", "previous.ckpt",
         ]  # fmt: skip
+
+
+def test_a_save_that_failed_on_another_process_has_failed(tmp_path: Path) -> None:
+    """All of them must agree on what is the best, and on how the run ends."""
+    drive = Drive(tmp_path).begin()
+    drive.trainer.strategy.broadcast = lambda mine: FULL
+    drive.kept.on_validation_end(drive.trainer, module(**SCORES))
+    assert drive.kept.best == {}
+    drive.epoch()
+    with pytest.raises(RunFailureError, match="No space left"):
+        drive.kept.on_train_end(drive.trainer, module())

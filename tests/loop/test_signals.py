@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
 
-from src.errors import StoppedRun
-from src.loop import signals as signals_module
+from src.errors import STOP_SIGNALS, StoppedRun, stop_signals
 from src.loop.signals import Signals
 from tests.helpers import ROOT
 from tests.loop.helpers import StubTrainer
@@ -33,7 +33,7 @@ def handlers() -> Iterator[None]:
 
 def installed(**options: Any) -> tuple[Signals, Any]:
     signals, trainer = Signals(), StubTrainer(**options)
-    signals.on_train_start(trainer, None)  # type: ignore[arg-type]
+    signals.setup(trainer, None, "fit")  # type: ignore[arg-type]
     return signals, trainer
 
 
@@ -54,12 +54,21 @@ class TestTheFirst:
         assert signals.received == "SIGTERM"
         assert capfd.readouterr().err == ""
 
-    @pytest.mark.parametrize("stage", ["sanity_check", "train", "validation", "test", "predict"])
-    def test_is_noted_in_every_stage(self, stage: str) -> None:
+    def test_the_handlers_before_come_back(self) -> None:
+        before = [signal.getsignal(n) for n in stop_signals()]
+        signals, trainer = installed()
+        signals.setup(trainer, None, "fit")  # type: ignore[arg-type]
+        assert [signal.getsignal(n) for n in stop_signals()] != before
+        signals.teardown(trainer, None, "fit")  # type: ignore[arg-type]
+        assert [signal.getsignal(n) for n in stop_signals()] == before
+
+    def test_lightning_sets_none_of_its_own(self) -> None:
+        trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", devices=1)
         signals = Signals()
-        getattr(signals, f"on_{stage}_start")(StubTrainer(), None)
+        signals.setup(trainer, None, "fit")  # type: ignore[arg-type]
+        trainer._signal_connector.register_signal_handlers()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.received == "SIGTERM"
+        assert (signals.received, trainer.received_sigterm) == ("SIGTERM", False)
 
     def test_outside_the_main_thread_there_are_no_handlers(self) -> None:
         before = signal.getsignal(signal.SIGTERM)
@@ -68,13 +77,34 @@ class TestTheFirst:
         thread.join()
         assert signal.getsignal(signal.SIGTERM) is before
 
-    def test_of_another_process_counts(self) -> None:
+    @pytest.mark.parametrize(
+        ("names", "agreed"),
+        [
+            ((None, "SIGTERM"), "SIGTERM"),
+            (("SIGTERM", "SIGUSR1"), "SIGUSR1"),
+            (("SIGUSR1", "SIGINT"), "SIGINT"),
+        ],
+    )
+    def test_all_processes_agree_on_one(self, names: tuple[str | None, ...], agreed: str) -> None:
+        """What each of them asks the others is answered by what any of them has received."""
+        left = [self.left_among(names, rank) for rank in range(len(names))]
+        assert [end.name for end in left] == [agreed] * len(names)
+        assert len({end.code for end in left}) == 1
+
+    def left_among(self, names: tuple[str | None, ...], rank: int) -> StoppedRun:
         signals, trainer = installed()
-        trainer.strategy.reduce_boolean_decision = lambda decision, all: not all
+        signals.received = names[rank]
+        signal_names = iter((None, *STOP_SIGNALS))  # asked in this order
+
+        def answer(decision: bool, all: bool) -> bool:
+            asked_for = next(signal_names)
+            return any(name == asked_for if asked_for else name is not None for name in names)
+
+        trainer.strategy.reduce_boolean_decision = answer
         assert signals.asked(trainer)
         with pytest.raises(StoppedRun) as raised:
             signals.leave(trainer, None)
-        assert raised.value.code == 143
+        return raised.value
 
 
 class TestTheSecond:
@@ -83,7 +113,7 @@ import atexit, os, signal, sys, time
 from src.loop.signals import Signals
 from tests.loop.helpers import StubTrainer
 atexit.register(print, "tidied up")
-Signals().on_train_start(StubTrainer(), None)
+Signals().setup(StubTrainer(), None, "fit")
 for _ in range(2):
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     print("still here", flush=True)
@@ -126,6 +156,7 @@ class TestLeaving:
     def test_code_and_message(self, name: str, code: int, shown: str) -> None:
         found = self.left(name, Path("runs/a/checkpoints/last.ckpt"))
         assert found.code == code
+        assert found.together
         assert found.message == (
             f"stopped by {shown} after step 17. Go on: python -m src.train fit --run_dir runs/a "
             "--ckpt_path last"
@@ -135,9 +166,6 @@ class TestLeaving:
     def test_scoring_has_no_steps(self) -> None:
         found = self.left("SIGTERM", state=SimpleNamespace(fn="test"))
         assert (found.code, found.message) == (143, "stopped by SIGTERM")
-
-    def test_other_processes_say_nothing(self) -> None:
-        assert self.left("SIGINT", is_global_zero=False).message == ""
 
     @pytest.mark.parametrize(
         ("hook", "fn", "saves", "leaves"),
@@ -171,74 +199,24 @@ class TestLeaving:
             signals.on_validation_batch_end(trainer)
 
 
-class TestRequeue:
-    @pytest.fixture
-    def asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A stand-in for scontrol that notes its words; it fails for the job 666."""
-        program = tmp_path / "bin" / "scontrol"
-        program.parent.mkdir()
-        note = tmp_path / "asked"
-        program.write_text(f'#!/bin/sh\necho "$@" >> {note}\ntest "$2" != 666\n')
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-        return note
-
-    def leave(self, name: str = "SIGUSR1", **options: Any) -> None:
-        signals, trainer = Signals(), StubTrainer(**options)
-        signals.received = name
-        with pytest.raises(StoppedRun):
-            signals.leave(trainer, None)  # type: ignore[arg-type]
-
+class TestAnError:
     @pytest.mark.parametrize(
-        ("env", "words"),
+        ("error", "ends"),
         [
-            ({"SLURM_JOB_ID": "17"}, "requeue 17\n"),
-            # each task of an array has an id of its own, which is not the one to name
-            (
-                {"SLURM_JOB_ID": "20", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "3"},
-                "requeue 17_3\n",
-            ),
+            (ValueError("x"), True),
+            (StoppedRun("SIGTERM"), True),  # before the processes listened to one another
+            (StoppedRun("SIGTERM", together=True), False),
         ],
-        ids=["job", "array"],
     )
-    def test_names_the_job(
-        self, asked: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], words: str
-    ) -> None:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        self.leave()
-        assert asked.read_text() == words
-
-    @pytest.mark.parametrize(
-        ("name", "leader", "job"),
-        [("SIGTERM", True, "17"), ("SIGINT", True, "17"), ("SIGUSR1", False, "17"),
-         ("SIGUSR1", True, "")],
-    )  # fmt: skip
-    def test_is_for_one_signal_one_process_and_slurm(
-        self, asked: Path, monkeypatch: pytest.MonkeyPatch, name: str, leader: bool, job: str
-    ) -> None:
-        if job:
-            monkeypatch.setenv("SLURM_JOB_ID", job)
-        self.leave(name, is_global_zero=leader)
-        assert not asked.exists()
-
-    def test_that_fails_is_told(
-        self, asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setenv("SLURM_JOB_ID", "666")
-        self.leave()
-        assert capsys.readouterr().err == "WARNING: scontrol requeue 666 ended with code 1\n"
-
-    def test_without_the_program_is_told(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setenv("SLURM_JOB_ID", "17")
-        monkeypatch.setenv("PATH", str(tmp_path))
-        self.leave()
-        assert capsys.readouterr().err.startswith("WARNING: job 17 was not queued again: ")
+    def test_ends_the_others_unless_all_leave(self, error: BaseException, ends: bool) -> None:
+        ended: list[int] = []
+        trainer: Any = StubTrainer()
+        trainer.strategy.launcher = SimpleNamespace(kill=ended.append)
+        Signals().on_exception(trainer, None, error)  # type: ignore[arg-type]
+        assert bool(ended) == ends
 
 
 def test_a_system_without_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows knows no SIGUSR1."""
     monkeypatch.delattr(signal, "SIGUSR1")
-    assert signals_module._numbers() == [signal.SIGTERM, signal.SIGINT]
+    assert stop_signals() == [signal.SIGINT, signal.SIGTERM]

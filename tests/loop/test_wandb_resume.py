@@ -91,6 +91,12 @@ class TestRowsThatTheServerNeverGot:
         assert [row["val/loss"] for row in server.rows] == [0.5, 0.25, 0.125, 0.0625]
         assert server.rows[1]["epoch"] == 0
 
+    def test_and_not_a_second_time_by_the_training(self, server: Server, folder: Path) -> None:
+        sitting(folder, range(4, 5), loss=0.5)
+        write_rows(folder, {5: 0.5, 10: 0.25})
+        sitting(folder, range(7, 12))  # the checkpoint was written before the row of step 10
+        assert server.steps == [4, 9, 10, 11]
+
     def test_one_at_the_very_step_that_it_has(self, server: Server, folder: Path) -> None:
         logger = WandbLogger(save_dir=str(folder), id="abc")
         logger.log_metrics({"train/loss_step": 9.0}, 4)  # the kill came before the scores

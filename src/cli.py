@@ -6,7 +6,7 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
@@ -14,19 +14,17 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 
-from src import checkpoint, fitting, hardware, results
+from src import checkpoint, fitting, going_on, hardware, results
 from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
-from src.drift import made_with
 from src.errors import RunFailureError, UserError
 from src.failures import place, raised_in
 from src.loop import loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
 from src.loop.progress import shows_bar
-from src.loop.warm_start import ConfiguredRates
 from src.options import FitOptions, RunOptions
 from src.quiet import quiet_libraries
 from src.run import RunFolder
@@ -221,7 +219,10 @@ class WaggleCLI(LightningCLI):
         fitting.check_apart(plan.folder, self.datamodule.location)
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
-        drift = self._settle_drift()
+        fingerprint = self.datamodule.index("fit").fingerprint()
+        drift = going_on.settle_drift(
+            trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift
+        )
         fitting.try_step(self.model, self.datamodule)
         print(fitting.describe_data(self.datamodule), flush=True)
         print(fitting.describe_net(self.model), flush=True)
@@ -245,46 +246,20 @@ class WaggleCLI(LightningCLI):
             print(f"score it: python -m src.train test --run_dir {plan.folder.path}")
             print(plan.folder.path)
 
-    def _facts(self) -> dict[str, Any]:
-        trainer: Any = self.trainer
-        processes = trainer.num_devices * trainer.num_nodes
-        return {
-            "processes": processes,
-            "device": trainer.strategy.root_device.type,
-            "strategy": type(trainer.strategy).__name__ if processes > 1 else None,
-        }
-
-    def _settle_drift(self) -> list[str]:
-        """Note what the checkpoints are made with; return what is not as it was before."""
-        trainer, path = cast(Any, self.trainer), self.plan.checkpoint
-        fingerprint = self.datamodule.index("fit").fingerprint()
-        now = made_with(self.stored_config, {**self._facts(), "data": fingerprint})
-        for callback in trainer.checkpoint_callbacks:
-            callback.made_with = now
-        if path is None:
-            return []
-        schedule = self.stored_config["model"]["scheduler"]
-        drift = fitting.check_drift(path, now, schedule, self.options.allow_drift)
-        trainer.callbacks += [ConfiguredRates()] if any(c.sets_rates for c in drift) else []
-        texts = [change.text for change in drift]
-        if drift and trainer.is_global_zero:
-            print(f"WARNING: going on with changes: {'; '.join(texts)}", file=sys.stderr)
-        return texts
-
     def _begin(self, folder: RunFolder, drift: list[str]) -> None:
         os.environ[RUN_DIR] = str(folder.path.absolute())
         options = self.options
         if not self.trainer.is_global_zero:
             return
         if self.plan.resumes:
-            fitting.go_on(self.plan, self.stored_config, drift)
+            going_on.go_on(self.plan, self.stored_config, drift)
         else:
             record = {
                 "wandb_id": self.wandb_id,
                 "seed": options.seed_everything,
                 "command": ["python", "-m", "src.train", *without_option(self.args, "--run_dir")],
                 "init_from": options.init_from,
-                **self._facts(),
+                **going_on.facts(self.trainer),
                 "threads": torch.get_num_threads(),
                 **({"drift": [drift]} if drift else {}),
             }

@@ -17,13 +17,11 @@ from lightning.pytorch import Callback
 from src import checkpoint
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
-from src.drift import Change, changes
 from src.errors import UserError
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
 from src.results import parameter_counts, peak_memory
-from src.resume import set_aside
 from src.run import RunFolder, git_commit, versions, write_json, write_text
 from src.run_rules import Plan
 
@@ -96,71 +94,6 @@ def begin_run(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     more = {"started": started, "versions": versions(), "git_commit": git_commit()}
     write_json(folder.record, {**record, **more, "data": about})
-
-
-def check_drift(
-    path: Path, now: Mapping[str, Any], scheduler: Mapping[str, Any] | None, allowed: bool
-) -> list[Change]:
-    """Return what has changed since a checkpoint was written, if that was allowed.
-
-    Args:
-        path: The checkpoint to go on from.
-        now: What the run is to go on with: see `src.drift.made_with`.
-        scheduler: Its schedule, as the config names it.
-        allowed: Whether --allow_drift was given.
-
-    Raises:
-        UserError: if it was not, or if the checkpoint can't be gone on from that way.
-    """
-    content = checkpoint.read_checkpoint(path)
-    found = changes(content.get("made_with", {}), now, scheduler)
-    impossible = [change for change in found if change.impossible]
-    if found and checkpoint.inside_epoch(content):
-        impossible += [change for change in found if change.moves_batches] if allowed else []
-    if impossible or (found and not allowed):
-        way = "" if impossible else "go on all the same with --allow_drift true, "
-        text = "; ".join(change.text for change in (impossible or found))
-        raise UserError(
-            f"{path}: a run goes on as it began, and {text}. Undo that, {way}or train on in a new "
-            f"run: --init_from {path}."
-        )
-    return found
-
-
-def go_on(plan: Plan, config: Mapping[str, Any], drift: list[str]) -> None:
-    """Tell and note what is not as it was, in the folder of a run that goes on.
-
-    Args:
-        plan: With the run folder.
-        config: The config to go on with.
-        drift: What has changed and was allowed to.
-    """
-    assert plan.folder is not None and plan.checkpoint is not None
-    folder = plan.folder
-    for line in plan.damage:
-        print(f"WARNING: {line} Going on from {plan.checkpoint.name}.", file=sys.stderr)
-    set_aside(folder, plan.checkpoint)
-    record = folder.read_record()
-    if drift:
-        write_json(folder.record, {**record, "drift": [*record.get("drift", []), drift]})
-    _tell_versions(record)
-    text = yaml.safe_dump(dict(config), sort_keys=False)
-    if text != folder.newest_config.read_text("utf-8"):
-        write_text(folder.next_config, text)
-
-
-def _tell_versions(record: Mapping[str, Any]) -> None:
-    old, new = record.get("versions") or {}, versions()
-    changed = [f"{n} {old[n]} -> {new[n]}" for n in old if n in new and old[n] != new[n]]
-    threads = record.get("threads", torch.get_num_threads())
-    if threads != torch.get_num_threads():
-        changed.append(f"threads {threads} -> {torch.get_num_threads()}")
-    if changed:
-        print(
-            f"WARNING: since the run began: {', '.join(changed)}. It goes on; its last bits may "
-            "differ from what they would have been.",
-            file=sys.stderr,
-        )
 
 
 def describe_data(data: DataModule) -> str:

@@ -11,9 +11,9 @@ class RunOptions:
     Args:
         run_dir: The run folder. fit: where the run goes; None means runs/<config>/<UTC time>.
             Others: the run to use, which is all they need.
-        ckpt_path: A .ckpt file, `last`, `best` or `auto`. fit: `last` goes on with the run in
-            run_dir, `auto` does so if there is one and else starts, a file is gone on from in a new
-            folder. Others: what to score; None means best.
+        ckpt_path: fit: `last` goes on with the run in run_dir, `auto` does so if there is one and
+            else starts, a .ckpt file is gone on from in a new folder. Others: what to score,
+            `best`, `last`, `previous` or a file; None means best.
         progress: `bar`, `lines` (one line an epoch), `off`; `auto` is a bar on a terminal.
         trust_code: Prefix of class paths that a run folder may name beside those of this project
             and of its libraries, such as `my_nets`; may be given more than once. Importing a class

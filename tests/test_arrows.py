@@ -19,7 +19,7 @@ FOUNDATIONS = {"src", "src.errors", "src.preprocess"}
 ARROWS: dict[str, set[str]] = {
     "src.train": {"src.cli", "src.failures"},
     "src.cli": {
-        "src.drift",
+        "src.going_on",
         "src.checkpoint",
         "src.classifier",
         "src.config_check",
@@ -38,8 +38,6 @@ ARROWS: dict[str, set[str]] = {
     },
     # What cli.py is divided into.
     "src.fitting": {
-        "src.drift",
-        "src.resume",
         "src.hardware",
         "src.checkpoint",
         "src.classifier",
@@ -47,6 +45,14 @@ ARROWS: dict[str, set[str]] = {
         "src.data.find",
         "src.loop",
         "src.results",
+        "src.run",
+        "src.run_rules",
+    },
+    "src.going_on": {
+        "src.checkpoint",
+        "src.drift",
+        "src.loop",
+        "src.resume",
         "src.run",
         "src.run_rules",
     },

@@ -187,7 +187,7 @@ def measure(repeats: int, warmup: int) -> list[Cost]:
     return [
         cost("a picture, all in all", list(pictures), NUM_PICTURES, target_us=15),
         cost("a step: order and loader", list(loading), NUM_STEPS),
-        cost("a step: seeding", list(seeding), NUM_STEPS),
+        cost("a step: callbacks", list(seeding), NUM_STEPS),
         cost("a step, both", both, NUM_STEPS, target_us=50),
     ]
 

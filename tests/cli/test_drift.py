@@ -41,7 +41,7 @@ def begun(cli: Cli, pictures: Path, two_epochs: Path) -> list[str]:
         ("--data.sampling=balanced", "data.sampling is 'balanced' and was 'uniform'"),
         ("--model.optimizer.lr=0.1", "model.optimizer.init_args.lr is 0.1 and was 0.05"),
         ("--trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches is 2 and was 1"),
-        ("--trainer.gradient_clip_val=1", "trainer.gradient_clip_val is 1 and was None"),
+        ("--trainer.gradient_clip_val=1.5", "trainer.gradient_clip_val is 1.5 and was None"),
         ("--trainer.precision=bf16-mixed", "trainer.precision is 'bf16-mixed'"),
         ("--data.augment=[{class_path: albumentations.HorizontalFlip}]", "data.augment is"),
         ("--monitor=val/loss", "monitor is 'val/loss' and was 'val/accuracy'"),

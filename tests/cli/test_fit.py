@@ -120,6 +120,7 @@ class TestRunFolder:
 
 
 class TestExactness:
+    @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker")  # on two cores
     def test_workers_do_not_change_a_byte(self, cli: Cli, pictures: Path) -> None:
         for workers in (0, 1, 2, 4):
             words = ("fit", "--data.root", pictures, "--run_dir", f"w{workers}", *RECIPE)

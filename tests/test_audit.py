@@ -32,9 +32,9 @@ def decoded(monkeypatch) -> list[str]:
     names: list[str] = []
     real = scans.scan_file
 
-    def counting(path: Path) -> Scan:
+    def counting(path: Path, keep: scans.Keep | None) -> Scan:
         names.append(path.name)
-        return real(path)
+        return real(path, keep)
 
     monkeypatch.setattr(scans, "scan_file", counting)
     return names
@@ -274,7 +274,7 @@ def test_an_interrupted_scan_keeps_what_it_has_decoded(tmp_path, monkeypatch):
         picture(tmp_path / name)
     real, done = scans.scan_file, []
 
-    def interrupted(path):
+    def interrupted(path, keep):
         if path.name == "2.png":
             raise KeyboardInterrupt
         done.append(path.name)

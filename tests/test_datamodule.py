@@ -402,7 +402,7 @@ class TestErrors:
         self, root: Path, tmp_path: Path, content: bytes | None
     ) -> None:
         copy = copy_of(root, tmp_path / "copy")
-        data = make(copy)
+        data = make(copy, cache=False)
         data.prepare("fit")
         lost = copy / "val" / "bug" / "1.png"
         lost.unlink()

@@ -88,6 +88,13 @@ class Command:
         return list(self.words[start:]) if ours else None
 
     @property
+    def other_module(self) -> str | None:
+        """The module of ours that another `python -m` starts, or None."""
+        python, flag, module, *_ = (*self.words, "", "")
+        ours = python in PYTHONS and flag == "-m" and module.startswith("src.")
+        return module if ours and self.arguments is None else None
+
+    @property
     def reason_not_run(self) -> str | None:
         line = " ".join(self.words)
         return next((why for start, why in NOT_RUN.items() if line.startswith(start)), None)
@@ -243,9 +250,19 @@ def test_commands_end_well(
     assert code == 0, f"{command.block}: {capsys.readouterr().err}"
 
 
+@pytest.mark.cli
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.other_module], ids=str)
+def test_other_commands_end_well(
+    command: Command, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module(str(command.other_module))
+    assert module.main(list(command.words[3:])) == 0, capsys.readouterr().err
+
+
 def test_no_command_goes_untested() -> None:
     """A new command is run, or stands in NOT_RUN with a reason; nothing stands there in vain."""
-    untested = [str(c) for c in COMMANDS if c.arguments is None and c.reason_not_run is None]
+    others = [c for c in COMMANDS if c.arguments is None and c.other_module is None]
+    untested = [str(c) for c in others if c.reason_not_run is None]
     assert untested == []
     lines = [" ".join(c.words) for c in COMMANDS]
     assert [start for start in NOT_RUN if not any(x.startswith(start) for x in lines)] == []

@@ -167,7 +167,7 @@ from pathlib import Path
 from src.data import scans
 
 decoded, real = 0, scans.scan_file
-def slow(path):
+def slow(path, keep):
     global decoded
     decoded += 1
     time.sleep(0.05)

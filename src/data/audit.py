@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from src.data.index import Listing
-from src.data.scans import Scan, scan, scan_file
+from src.data.scans import Keep, Scan, scan, scan_file
 from src.errors import UserError
 
-__all__ = ["OnBadImage", "Scan", "check", "count_notes", "scan", "scan_file"]
+__all__ = ["Keep", "OnBadImage", "Scan", "check", "count_notes", "scan", "scan_file"]
 
 OnBadImage = Literal["error", "skip"]
 MAX_LISTED = 20  # damaged files that one message names

@@ -1,11 +1,15 @@
 """The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from src.data.audit import Keep
+from src.data.cache import Writer, fill, limit_bytes, open_store
 from src.data.dataset import Pictures
 from src.data.find import (
     Found,
@@ -17,6 +21,7 @@ from src.data.find import (
 )
 from src.data.index import Index
 from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
+from src.data.segments import Stored
 from src.data.sources import Source
 from src.data.transforms import Augmentation
 from src.data.workers import start_method, start_worker
@@ -60,6 +65,9 @@ class DataModule(LightningDataModule):
         split_seed: Of the splits; apart from the run's seed, so that repeated runs share them.
         validate_on_test: Score the test pictures each epoch and train on all others. No way to
             select a model; for comparison with published programs that did it.
+        cache: Whether decoded pictures are kept on the disk, so that each is decoded once, whatever
+            the number of epochs and runs; or the folder for them. True means the user's cache
+            folder, which holds at most WAGGLE_CACHE_GIB (20): see `python -m src.cache`.
         on_bad_image: `error` lists the files that can't be decoded and stops; `skip` leaves them
             out and records them.
         seed: Of the order and the augmentation; linked to seed_everything.
@@ -85,6 +93,7 @@ class DataModule(LightningDataModule):
         test_fraction: float | None = None,
         split_seed: int = 0,
         validate_on_test: bool = False,
+        cache: bool | str = True,
         on_bad_image: Literal["error", "skip"] = "error",
         seed: int = 0,
     ) -> None:
@@ -97,7 +106,7 @@ class DataModule(LightningDataModule):
         self.root, self.source = root, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.image_size, self.resize = num_workers, image_size, resize
-        self.sampling, self.validate_on_test = sampling, validate_on_test
+        self.sampling, self.validate_on_test, self.cache = sampling, validate_on_test, cache
         self.split_rules: dict[str, Any] = {
             "val_fraction": val_fraction,
             "test_fraction": test_fraction,
@@ -110,6 +119,7 @@ class DataModule(LightningDataModule):
         self.samples: Path | None = None  # samples.csv of the run whose own splits are scored
         self._classes = tuple(classes) if classes else None
         self._found: dict[str, Found] = {}
+        self._stored: dict[str, Stored | None] = {}  # their pixels, in the order of the index
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -137,8 +147,12 @@ class DataModule(LightningDataModule):
         Raises:
             UserError: for whatever is wrong with the data.
         """
-        if command not in self._found:
-            self._found[command] = self._find(command)
+        if command in self._found:
+            return
+        store = open_store(self.cache, self.image_size, self.resize)
+        with Writer(store, limit_bytes()) if store else nullcontext() as writer:
+            self._found[command] = self._find(command, writer.keep if writer else None)
+        self._stored[command] = fill(store, self._found[command].index) if store else None
 
     def found(self, command: str) -> Found:
         """Return the pictures of a command, and what was noticed about them."""
@@ -149,15 +163,16 @@ class DataModule(LightningDataModule):
         """Return the pictures of a command; for fit, those of all splits."""
         return self.found(command).index
 
-    def _find(self, command: str) -> Found:
+    def _find(self, command: str, keep: Keep | None) -> Found:
+        root, bad = self.location, self.on_bad_image
         if command == "fit":
             _ = self.training_shape  # tries the augmentation
-            return find_training(self.location, self._classes, self.on_bad_image, self.split_rules)
+            return find_training(root, self._classes, bad, self.split_rules, keep)
         if command == "predict":
-            return find_unlabelled(self.location, self.classes, self.samples)
+            return find_unlabelled(root, self.classes, self.samples, keep)
         own_test = self.validate_on_test and self.samples is not None
         split = "val" if command == "validate" and not own_test else "test"
-        return find_labelled(self.location, self.classes, self.on_bad_image, split, self.samples)
+        return find_labelled(root, self.classes, bad, split, self.samples, keep)
 
     @property
     def training_shape(self) -> tuple[int, ...]:
@@ -182,15 +197,14 @@ class DataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of the training pictures, in the order of (seed, epoch)."""
         trainer: Any = self.trainer
-        index = self.index("fit").subset("train")
-        pictures = self._pictures(index, self.augmentation)
+        pictures = self._pictures("fit", "train", self.augmentation)
         batches = TrainBatches(
             len(pictures),
             self.batch_size,
             self.seed,
             trainer.global_rank,
             trainer.world_size,
-            index.labels if self.sampling == "balanced" else None,
+            pictures.index.labels if self.sampling == "balanced" else None,
         )
         loader = self._loader(pictures, batches)
         loop, fixed = trainer.fit_loop, bool(trainer.overfit_batches)
@@ -203,30 +217,36 @@ class DataModule(LightningDataModule):
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Return the loader of the validation blocks; none if data.val_fraction is 0."""
         if self.trainer.state.fn == "validate":  # type: ignore[union-attr]
-            return self._blocks(self.index("validate"))
-        index = self.index("fit").subset("test" if self.validate_on_test else "val")
-        return self._blocks(index) if len(index) else []
+            return self._blocks(self._pictures("validate"))
+        pictures = self._pictures("fit", "test" if self.validate_on_test else "val")
+        return self._blocks(pictures) if len(pictures) else []
 
     def test_dataloader(self) -> ResumableLoader:
         """Return the loader of the test blocks."""
-        return self._blocks(self.index("test"))
+        return self._blocks(self._pictures("test"))
 
     def predict_dataloader(self) -> ResumableLoader:
         """Return the loader of the blocks to predict."""
-        return self._blocks(self.index("predict"))
+        return self._blocks(self._pictures("predict"))
 
-    def _pictures(self, index: Index, augmentation: Augmentation | None = None) -> Pictures:
-        return Pictures(index, self.image_size, self.resize, augmentation)
+    def _pictures(
+        self, command: str, split: str | None = None, augmentation: Augmentation | None = None
+    ) -> Pictures:
+        index, stored = self.index(command), self._stored[command]
+        if split is not None:
+            stored = stored and stored.take(np.flatnonzero(index.splits == split))
+            index = index.subset(split)
+        return Pictures(index, self.image_size, self.resize, augmentation, stored)
 
-    def _blocks(self, index: Index) -> ResumableLoader:
+    def _blocks(self, pictures: Pictures) -> ResumableLoader:
         trainer: Any = self.trainer
         blocks = EvaluationBlocks(
-            len(index),
-            min(self.eval_batch_size, len(index)),
+            len(pictures),
+            min(self.eval_batch_size, len(pictures)),
             trainer.global_rank,
             trainer.world_size,
         )
-        return self._loader(self._pictures(index), blocks)
+        return self._loader(pictures, blocks)
 
     def _loader(self, pictures: Pictures, batches: Any) -> ResumableLoader:
         import torch

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from src import preprocess
 from src.data.index import Index
 from src.data.sampler import PADDING, Key
+from src.data.segments import Stored
 from src.data.transforms import Augmentation
 from src.errors import UserError
 
@@ -27,6 +28,7 @@ class Pictures(Dataset[Any]):
         image_size: Side of the decoded pictures, in pixels.
         resize: The resize rule of `src.preprocess`.
         augmentation: For training alone; None leaves the pixels as they are.
+        stored: Their pixels, as far as they are known; None means that files are decoded.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class Pictures(Dataset[Any]):
         image_size: int,
         resize: preprocess.Rule,
         augmentation: Augmentation | None = None,
+        stored: Stored | None = None,
     ) -> None:
         self.index, self.image_size, self.resize = index, image_size, resize
-        self.augmentation = augmentation
+        self.augmentation, self.stored = augmentation, stored
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -54,15 +57,21 @@ class Pictures(Dataset[Any]):
         Raises:
             UserError: if the file has become unreadable since the start.
         """
+        image = self.stored.pixels(index) if self.stored is not None else None
+        if self.augmentation is None:
+            return self._decoded(index) if image is None else image
+        image = self._decoded(index) if image is None else image.copy()  # it may be written to
+        return self.augmentation(image, epoch, index, showing)
+
+    def _decoded(self, index: int) -> preprocess.Pixels:
         path = self.index.path(index)
         try:
-            image = preprocess.load_pixels(path, self.image_size, self.resize)
+            return preprocess.load_pixels(path, self.image_size, self.resize)
         except (preprocess.BadImageError, OSError) as error:
             raise UserError(
                 f"{path} could be read at the start and can't be now: {error}. "
                 "Bring the file back, then go on with --ckpt_path last."
             ) from error
-        return self.augmentation(image, epoch, index, showing) if self.augmentation else image
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the batch of these keys."""

@@ -67,7 +67,11 @@ def find_classes(root: Path, given: Sequence[str] | None = None) -> tuple[str, .
 
 
 def find_training(
-    root: Path, classes: Sequence[str] | None, on_bad_image: OnBadImage, rules: dict[str, Any]
+    root: Path,
+    classes: Sequence[str] | None,
+    on_bad_image: OnBadImage,
+    rules: dict[str, Any],
+    keep: audit.Keep | None = None,
 ) -> Found:
     """Return the pictures of all splits.
 
@@ -76,10 +80,11 @@ def find_training(
         classes: Names in the order of the outputs; None means those of the data, sorted.
         on_bad_image: Whether damaged files stop it or are left out.
         rules: The keyword arguments of `make_index`.
+        keep: Gets every picture that is decoded: see `src.data.scans.scan`.
     """
     listing = list_data(root)
     settled = settle_classes(listing, classes)
-    kept, hashes, about = _checked(listing, on_bad_image)
+    kept, hashes, about = _checked(listing, on_bad_image, keep)
     return Found(make_index(kept, settled, hashes, **rules), **about)
 
 
@@ -89,6 +94,7 @@ def find_labelled(
     on_bad_image: OnBadImage,
     split: str,
     samples: Path | None,
+    keep: audit.Keep | None = None,
 ) -> Found:
     """Return the pictures to score.
 
@@ -98,6 +104,7 @@ def find_labelled(
         on_bad_image: Whether damaged files stop it or are left out.
         split: The split to score, where there are any.
         samples: samples.csv of the run whose own split is meant; None means what lies in root.
+        keep: Gets every picture that is decoded: see `src.data.scans.scan`.
 
     Raises:
         UserError: if there is none; it says what was looked for.
@@ -113,7 +120,7 @@ def find_labelled(
             f"there is nothing to score: looked for {where} and found no picture. Give "
             "--data.root a folder with labelled pictures; `validate` scores the val split."
         )
-    kept, hashes, about = _checked(listing, on_bad_image)
+    kept, hashes, about = _checked(listing, on_bad_image, keep)
     index = Index.of(kept, classes, hashes, split)
     if samples is not None:
         changed = _changed(index, samples, classes)
@@ -121,13 +128,16 @@ def find_labelled(
     return Found(index, **about)
 
 
-def find_unlabelled(root: Path, classes: Sequence[str], samples: Path | None) -> Found:
+def find_unlabelled(
+    root: Path, classes: Sequence[str], samples: Path | None, keep: audit.Keep | None = None
+) -> Found:
     """Return the pictures to predict; damaged ones stop nothing and are named in `errors`.
 
     Args:
         root: Folder, picture or CSV.
         classes: Names in the order of the outputs.
         samples: samples.csv of the run whose own test split is meant; None means all of root.
+        keep: Gets every picture that is decoded: see `src.data.scans.scan`.
     """
     if samples is not None:
         listing = _stored(samples, root, classes, "test")
@@ -135,7 +145,7 @@ def find_unlabelled(root: Path, classes: Sequence[str], samples: Path | None) ->
         listing = list_pictures(root)
     if not listing.paths:
         raise UserError(f"there is no picture to predict in {root}. Give --data.root other data.")
-    scans = audit.scan(listing.root, listing.paths)
+    scans = audit.scan(listing.root, listing.paths, keep=keep)
     kept = [i for i, found in enumerate(scans) if not found.error]
     if not kept:
         raise UserError(
@@ -171,10 +181,10 @@ def _changed(index: Index, samples: Path, classes: Sequence[str]) -> int:
 
 
 def _checked(
-    listing: Listing, on_bad_image: OnBadImage
+    listing: Listing, on_bad_image: OnBadImage, keep: audit.Keep | None
 ) -> tuple[Listing, list[str], dict[str, Any]]:
     """Return the listing without damaged pictures, their content hashes, and what was noticed."""
-    scans = audit.scan(listing.root, listing.paths)
+    scans = audit.scan(listing.root, listing.paths, keep=keep)
     kept, skipped = audit.check(listing, scans, on_bad_image=on_bad_image)
     about = {
         "skipped": tuple((listing.paths[i], listing.labels[i]) for i in skipped),

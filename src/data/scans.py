@@ -1,10 +1,11 @@
 """Every file decoded once, and what that showed remembered from one start to the next."""
 
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -12,9 +13,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 import PIL
-from filelock import BaseFileLock, FileLock, Timeout
+from PIL import Image
 from tqdm import tqdm
 
+from src.data.home import alone, cache_home
 from src.preprocess import BadImageError, decode, to_upright_rgb
 
 MAX_THREADS = 16  # each holds one decoded picture; more hardly help
@@ -61,7 +63,12 @@ _Key = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
 _Known = dict[str, tuple[_Key, Scan]]
 
 
-def scan(root: Path, paths: Sequence[str], *, show_progress: bool = True) -> list[Scan]:
+Keep = Callable[[str, Image.Image], None]  # is given content hash and upright RGB picture
+
+
+def scan(
+    root: Path, paths: Sequence[str], *, keep: Keep | None = None, show_progress: bool = True
+) -> list[Scan]:
     """Decode every pixel of every file, in as many threads as there are cores.
 
     What was found is kept under `$XDG_CACHE_HOME/waggle/scans` (default ~/.cache), one file for
@@ -71,6 +78,8 @@ def scan(root: Path, paths: Sequence[str], *, show_progress: bool = True) -> lis
     Args:
         root: the folder that relative paths start from.
         paths: files, as a listing holds them.
+        keep: gets every picture that is decoded, from several threads; those known from an earlier
+            start are not.
         show_progress: a bar on stderr, if that is a terminal.
 
     Returns:
@@ -82,7 +91,7 @@ def scan(root: Path, paths: Sequence[str], *, show_progress: bool = True) -> lis
     current = _still_true(_read_cache(cache), keys)
     if len(current) < len(keys):
         with _alone(cache):
-            current = _scan_new(root, keys, cache, show_progress)
+            current = _scan_new(root, keys, cache, keep, show_progress)
     return [current[path] for path in paths]
 
 
@@ -91,14 +100,18 @@ def _still_true(known: _Known, keys: Mapping[str, _Key | None]) -> dict[str, Sca
 
 
 def _scan_new(
-    root: Path, keys: Mapping[str, _Key | None], cache: Path | None, show_progress: bool
+    root: Path,
+    keys: Mapping[str, _Key | None],
+    cache: Path | None,
+    keep: Keep | None,
+    show_progress: bool,
 ) -> dict[str, Scan]:
     """Return the scans, after decoding what the cache does not hold by now."""
     known = _read_cache(cache)
     current = _still_true(known, keys)
     pending = [path for path in keys if path not in current]
     try:
-        for path, result in _scan_all(root, pending, show_progress):
+        for path, result in scan_all(root, pending, keep, show_progress):
             current[path] = result
     finally:  # also when interrupted: what has been decoded need not be decoded again
         fresh: _Known = {}
@@ -114,41 +127,28 @@ def _scan_new(
 
 @contextmanager
 def _alone(cache: Path | None) -> Iterator[None]:
-    """Hold the cache's lock, which the system drops when the process dies.
-
-    Where none can be had (no cache folder, a file system without locks), each process decodes for
-    itself.
-    """
-    lock = _acquire(cache) if cache else None
-    try:
+    """Hold the cache's lock; where none can be had, each process decodes for itself."""
+    with contextlib.ExitStack() as held:
+        if cache is not None:
+            folder = cache.parent.with_name("scan_locks")  # the caches' own holds nothing but them
+            with contextlib.suppress(OSError, NotImplementedError):
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(alone(folder / f"{cache.stem}.lock", "checking the pictures"))
         yield
-    finally:
-        if lock:
-            lock.release()
 
 
-def _acquire(cache: Path) -> BaseFileLock | None:
-    folder = cache.parent.with_name("scan_locks")  # the caches' own holds nothing but them
-    lock = FileLock(folder / f"{cache.stem}.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print("waiting for another process that is checking the pictures", file=sys.stderr)
-            lock.acquire()
-    except (OSError, NotImplementedError):
-        return None
-    return lock
+def scan_all(
+    root: Path, paths: Sequence[str], keep: Keep | None = None, show_progress: bool = True
+) -> Iterator[tuple[str, Scan]]:
+    """Decode files, whatever is known of them; yield each path with its scan. See `scan`.
 
-
-def _scan_all(root: Path, paths: Sequence[str], show_progress: bool) -> Iterator[tuple[str, Scan]]:
-    """Yield each path with its scan; Pillow and the hash let go of the interpreter's lock."""
+    Pillow and the hash let go of the interpreter's lock.
+    """
     if not paths:
         return
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
-        results = pool.map(lambda path: scan_file(root / path), paths)
+        results = pool.map(lambda path: scan_file(root / path, keep), paths)
         # Not even made where nobody would see it: a bar leaves a thread behind, which makes the
         # forks of the data loader warn.
         if show_progress and sys.stderr.isatty():
@@ -158,8 +158,8 @@ def _scan_all(root: Path, paths: Sequence[str], show_progress: bool) -> Iterator
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def scan_file(path: Path) -> Scan:
-    """Decode one file; whatever is wrong with it becomes the scan's error."""
+def scan_file(path: Path, keep: Keep | None = None) -> Scan:
+    """Decode one file; whatever is wrong with it becomes the scan's error. See `scan`."""
     try:
         image = decode(path)
         notes = _notes(path, image.format or "", image.mode, image.has_transparency_data)
@@ -172,6 +172,8 @@ def scan_file(path: Path) -> Scan:
         return Scan("", 0, 0, f"{_UNREADABLE}: {error.strerror or error}")
     digest = blake2b(f"{upright.width}x{upright.height}:".encode(), digest_size=16)
     digest.update(upright.tobytes())
+    if keep:
+        keep(digest.hexdigest(), upright)
     return Scan(digest.hexdigest(), upright.width, upright.height, "", notes)
 
 
@@ -212,14 +214,11 @@ def _key(path: Path) -> _Key | None:
 
 
 def _cache_file(root: Path) -> Path | None:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        # A relative path there is to be ignored, says the XDG specification.
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    except RuntimeError:  # no home folder, as in some containers
-        return None
     name = blake2b(os.fsencode(os.path.realpath(root)), digest_size=16).hexdigest()
-    return folder / "waggle" / "scans" / f"{name}.json"
+    try:
+        return cache_home() / "scans" / f"{name}.json"
+    except RuntimeError:  # no home folder
+        return None
 
 
 def _read_cache(file: Path | None) -> _Known:

@@ -6,20 +6,16 @@ complete, whoever was killed while making it.
 """
 
 import hashlib
-import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from filelock import FileLock, Timeout
-
 from src.data.download import download, shown
+from src.data.home import alone, cache_home
 from src.data.insects import write_insects
 from src.data.unpack import unpack
 from src.errors import RunFailureError, UserError
@@ -158,9 +154,7 @@ class Archive(Source):
 
 def data_home() -> Path:
     """Return the folder that all fetched data lie in: `$XDG_CACHE_HOME/waggle/data`."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG rule: a relative path is as good as none.
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "waggle" / "data"
+    return cache_home() / "data"
 
 
 def make_once(name: str, make: Callable[[Path], None]) -> Path:
@@ -178,7 +172,7 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target):
+        with alone(target.with_name(f"{target.name}.lock"), f"making {target}"):
             _sweep(target)
             if not target.is_dir():  # else another process has made it while this one waited
                 _make(target, make)
@@ -188,21 +182,6 @@ def make_once(name: str, make: Callable[[Path], None]) -> Path:
             "another folder: export XDG_CACHE_HOME=DIR."
         ) from error
     return target
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system drops it when the process dies, however it dies."""
-    lock = FileLock(target.with_name(f"{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting for another process that is making {target}", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _sweep(target: Path) -> None:

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Timer
 
+from src import preprocess
+from src.data import scans
 from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
 COLUMNS = (
@@ -127,6 +129,25 @@ class TestExactness:
             ended = cli(*words, "--trainer.max_epochs=2", f"--data.num_workers={workers}")
             assert ended.code == 0
             assert_same_run(Path("w0"), Path(f"w{workers}"))
+
+    def test_the_cache_does_not_change_a_byte(
+        self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decoded = []
+        real = preprocess.decode
+        for module in (preprocess, scans):
+            monkeypatch.setattr(module, "decode", lambda path: decoded.append(path) or real(path))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
+        words = ["fit", f"--data.root={pictures}", *RECIPE, "--trainer.max_epochs=2"]
+        numbers = []
+        for run, cache in (("cold", "true"), ("warm", "true"), ("none", "false"), ("own", "here")):
+            assert cli(*words, f"--run_dir={run}", f"--data.cache={cache}").code == 0
+            numbers.append(len(decoded))
+            assert_same_run(Path("cold"), Path(run))
+        # 54 files, each looked at. Without a cache 40 of them in each epoch, and the 6 for
+        # validation once more before the training.
+        assert [b - a for a, b in pairwise([0, *numbers])] == [54, 0, 2 * 40 + 6, 54]
+        assert len(list(Path("here").rglob("*.pixels"))) == 1
 
     def test_looking_on_does_not_change_a_byte(self, cli: Cli, pictures: Path) -> None:
         """Validation, the look before the training, logging and pictures draw from no stream."""

@@ -1,0 +1,85 @@
+"""Lists and clears the decoded pictures that are kept on this machine: `python -m src.cache`."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.data.cache import LIMIT, by_use, limit_bytes
+from src.data.home import cache_home
+from src.data.segments import Segment
+from src.failures import end_with_message
+
+_MIB, _DAY = 2**20, 86_400
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 2 for a mistake in the options."""
+    with end_with_message() as outcome:
+        options = _parser().parse_args(args)
+        place = options.place if options.place is not None else cache_home() / "pixels"
+        if options.clear:
+            print(clear(place, options.days))
+        print("\n".join(table(place)))
+    return outcome.code
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m src.cache",
+        allow_abbrev=False,
+        description="List the decoded pictures that are kept, so that no run decodes them again; "
+        f"at most {LIMIT} GiB (20), what was used longest ago goes first.",
+    )
+    made.add_argument("--place", type=Path, metavar="DIR", help="the DIR of data.cache")
+    made.add_argument("--clear", action="store_true", help="remove them; the next run decodes anew")
+    made.add_argument("--days", type=float, default=0.0, help="... unless used in so many days")
+    return made
+
+
+def clear(place: Path, days: float = 0.0) -> str:
+    """Remove segments; return a line that says how much that was.
+
+    Args:
+        place: Folder of all stores.
+        days: Those used within so many days stay.
+    """
+    latest = time.time() - days * _DAY
+    removed, freed = 0, 0
+    for path in by_use(place):
+        with contextlib.suppress(OSError):  # gone by now, or open on Windows
+            found = path.stat()
+            if days <= 0 or found.st_mtime < latest:
+                os.unlink(path)
+                removed, freed = removed + 1, freed + found.st_size
+    return f"removed {removed} files, {freed / _MIB:,.1f} MiB"
+
+
+def table(place: Path) -> list[str]:
+    """Return the lines of the list: store, pictures, MiB, and when it was last used."""
+    head = ("pictures of (rule, pixels, decoder)", "number", "MiB", "last used")
+    rows = [head, *(_row(folder) for folder in sorted(place.glob("*")) if by_use(folder))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    total = sum(path.stat().st_size for path in by_use(place))
+    return [
+        *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
+        f"{total / _MIB:,.1f} of {limit_bytes() / _MIB:,.0f} MiB ({LIMIT}) in {place}",
+    ]
+
+
+def _row(folder: Path) -> tuple[str, str, str, str]:
+    paths = by_use(folder)
+    pictures = 0
+    for path in paths:
+        with contextlib.suppress(ValueError, OSError):
+            pictures += len(Segment(path).rows)
+    size = sum(path.stat().st_size for path in paths)
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(paths[-1].stat().st_mtime))
+    return folder.name, f"{pictures:,}", f"{size / _MIB:,.1f}", used
+
+
+if __name__ == "__main__":
+    sys.exit(main())

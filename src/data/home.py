@@ -1,0 +1,43 @@
+"""The folder for what is made once a machine, and the locks that let one process make it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def cache_home() -> Path:
+    """Return `$XDG_CACHE_HOME/waggle`, or `~/.cache/waggle`.
+
+    Raises:
+        RuntimeError: where there is no home folder, as in some containers.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG rule: a relative path is as good as none.
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "waggle"
+
+
+@contextmanager
+def alone(lock: Path, doing: str) -> Iterator[None]:
+    """Hold a lock; the system drops it when the process dies, however it dies.
+
+    Args:
+        lock: Its file; the folder must exist.
+        doing: What another process does meanwhile, for whoever waits.
+
+    Raises:
+        OSError: where the file system has no locks.
+    """
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that is {doing}", file=sys.stderr)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()

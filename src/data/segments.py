@@ -1,0 +1,124 @@
+"""Files of decoded pixels, written once and memory-mapped: the pieces that a cache is made of.
+
+A segment holds pixels, uint8 [H, W, 3] of one picture behind another; then a table of N rows (hash
+of the content 16 bytes, offset int64, height and width int32); then N int64, the checksum of the
+table and a mark, 16 bytes each. All numbers are little-endian.
+"""
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from src.preprocess import Pixels
+
+SUFFIX = ".pixels"
+ROW = np.dtype([("hash", "V16"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4")])
+_END = struct.Struct("<q16s16s")  # rows, checksum of the table, mark
+_MARK = b"waggle pixels 1\n"
+
+
+class Segment:
+    """The rows of one file; the pixels are left where they are.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: if it is not whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _END.size, 0))
+            try:
+                count, checksum, mark = _END.unpack(file.read())
+            except struct.error:
+                raise ValueError(f"{path} is too short") from None
+            start = size - _END.size - count * ROW.itemsize
+            if mark != _MARK or count < 0 or start < 0:
+                raise ValueError(f"{path} has no end mark")
+            file.seek(start)
+            table = file.read(count * ROW.itemsize)
+        self.rows = np.frombuffer(table, ROW)
+        ends = self.rows["offset"] + self._sizes()
+        if _checksum(table) != checksum or (count and int(ends.max()) > start):
+            raise ValueError(f"{path} is damaged")
+
+    def _sizes(self) -> npt.NDArray[np.int64]:
+        sizes: npt.NDArray[np.int64] = 3 * self.rows["height"].astype(np.int64) * self.rows["width"]
+        return sizes
+
+
+class Stored:
+    """The pixels of some pictures, in an order of their own; opened where they are first read.
+
+    It pickles as paths and numbers: an open memory map would be pickled with all that it shows.
+
+    Args:
+        paths: Segments.
+        files: Position of each picture's segment among them, int32 [N]; -1 where it is in none.
+        rows: Its row there, of ROW, [N].
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], files: npt.NDArray[np.int32], rows: npt.NDArray[Any]
+    ) -> None:
+        self.paths, self.files, self.rows = tuple(paths), files, rows
+        self._maps: dict[int, npt.NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open files here."""
+        return {**self.__dict__, "_maps": {}}
+
+    def take(self, positions: npt.NDArray[np.int64]) -> "Stored":
+        """Return the pictures at these positions, in this order."""
+        return Stored(self.paths, self.files[positions], self.rows[positions])
+
+    @property
+    def used(self) -> list[Path]:
+        """The segments that hold any of the pictures."""
+        return [self.paths[number] for number in np.unique(self.files[self.files >= 0])]
+
+    def pixels(self, index: int) -> Pixels | None:
+        """Return one picture, uint8 [H, W, 3], a read-only view of the file; None if not there.
+
+        A segment that another process has removed to make room is not there either.
+        """
+        number = int(self.files[index])
+        if number < 0:
+            return None
+        if number not in self._maps:
+            try:
+                found = np.memmap(self.paths[number], np.uint8, "r").view(np.ndarray)
+            except OSError:
+                found = np.empty(0, np.uint8)
+            self._maps[number] = found
+        _, start, height, width = self.rows[index].item()
+        part = self._maps[number][start : start + 3 * height * width]
+        return part.reshape(height, width, 3) if len(part) else None
+
+
+def write_table(file: BinaryIO, rows: Mapping[bytes, tuple[int, int, int]]) -> None:
+    """Finish a segment.
+
+    Args:
+        file: It stands behind the pixels.
+        rows: Hash -> offset, height and width.
+    """
+    table = np.array([(name, *row) for name, row in rows.items()], ROW).tobytes()
+    file.write(table + _END.pack(len(rows), _checksum(table), _MARK))
+
+
+def _checksum(table: bytes) -> bytes:
+    return blake2b(table, digest_size=16).digest()

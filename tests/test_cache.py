@@ -1,0 +1,308 @@
+"""Decoded pixels kept on the disk: the same ones, decoded once, whatever happens to the files."""
+
+import errno
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import preprocess
+from src.cache import main
+from src.data import cache as cache_module
+from src.data import scans
+from src.data.cache import PixelStore, Writer, fill, limit_bytes, open_store
+from src.data.index import Index
+from src.data.scans import scan
+from src.data.segments import Segment
+from src.errors import UserError
+from tests.cli.conftest import make_pictures
+from tests.helpers import ROOT
+
+SIDE = 16
+NUM = 12  # pictures
+ONE = 3 * SIDE * SIDE  # bytes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_pictures(tmp_path / "pictures", {"": NUM // 2})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PixelStore:
+    return PixelStore(SIDE, "stretch", tmp_path / "place")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded."""
+    names: list[str] = []
+    real = preprocess.decode
+
+    def counting(path: Any) -> Image.Image:
+        names.append(Path(path).name)
+        return real(path)
+
+    monkeypatch.setattr(scans, "decode", counting)
+    monkeypatch.setattr(preprocess, "decode", counting)
+    return names
+
+
+def index_of(root: Path) -> Index:
+    paths = tuple(sorted(str(path.relative_to(root)) for path in root.rglob("*.png")))
+    hashes = tuple(found.hash for found in scan(root, paths))
+    labels, splits = np.zeros(len(paths), np.int64), np.full(len(paths), "train")
+    return Index(root, ("ant", "bug"), paths, labels, splits, hashes)
+
+
+def segments(store: PixelStore) -> list[Path]:
+    return sorted(store.folder.glob("*.pixels"))
+
+
+def assert_right(store: PixelStore, index: Index, rule: preprocess.Rule = "stretch") -> None:
+    stored, missing = store.find(index.hashes)
+    assert missing == []
+    for number in range(len(index)):
+        expected = preprocess.load_pixels(index.path(number), SIDE, rule)
+        assert np.array_equal(stored.pixels(number), expected)  # type: ignore[arg-type]
+
+
+class TestPixels:
+    @pytest.mark.parametrize("rule", ["stretch", "crop"])
+    def test_are_those_of_decoding(self, rule: Any, root: Path, tmp_path: Path) -> None:
+        Image.new("RGB", (50, 20), "red").save(root / "ant" / "wide.png")
+        store, index = PixelStore(SIDE, rule, tmp_path / "place"), index_of(root)
+        fill(store, index)
+        assert_right(store, index, rule)
+
+    def test_are_a_view_that_nobody_can_write_to(self, store: PixelStore, root: Path) -> None:
+        pixels = fill(store, index_of(root)).pixels(0)
+        assert pixels is not None and pixels.base is not None
+        with pytest.raises(ValueError, match="read-only"):
+            pixels[0, 0, 0] = 1
+
+    def test_pickle_without_what_they_show(self, store: PixelStore, root: Path) -> None:
+        stored = fill(store, index_of(root))
+        closed = len(pickle.dumps(stored))
+        first = stored.pixels(0)
+        assert len(pickle.dumps(stored)) == closed < NUM * ONE
+        copy = pickle.loads(pickle.dumps(stored))  # noqa: S301 - made in the line itself
+        assert np.array_equal(copy.pixels(0), first)
+
+    def test_in_another_order(self, store: PixelStore, root: Path) -> None:
+        stored = fill(store, index_of(root))
+        taken = stored.take(np.array([5, 2]))
+        assert len(taken) == 2
+        assert np.array_equal(taken.pixels(0), stored.pixels(5))  # type: ignore[arg-type]
+        assert np.array_equal(taken.pixels(1), stored.pixels(2))  # type: ignore[arg-type]
+
+
+class TestDecoding:
+    def test_happens_once(self, store: PixelStore, root: Path, decoded: list[str]) -> None:
+        """While the files are looked at for the first time; later starts decode nothing."""
+        paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+        with Writer(store, limit_bytes()) as writer:
+            scan(root, paths, keep=writer.keep)
+        fill(store, index_of(root))
+        assert len(decoded) == NUM
+        fill(store, index_of(root))
+        assert len(decoded) == NUM
+        assert_right(store, index_of(root))
+
+    def test_of_a_changed_picture_alone(
+        self, store: PixelStore, root: Path, decoded: list[str]
+    ) -> None:
+        fill(store, index_of(root))
+        Image.new("RGB", (9, 9), "blue").save(root / "ant" / "0.png")
+        (root / "ant" / "1.png").unlink()
+        (root / "bug" / "2.png").rename(root / "bug" / "moved.png")
+        index = index_of(root)
+        decoded.clear()
+        fill(store, index)
+        assert decoded == ["0.png"]
+        assert len(segments(store)) == 2
+        assert_right(store, index)
+
+    def test_of_equal_pictures_keeps_one(self, store: PixelStore, root: Path) -> None:
+        shutil.copy(root / "ant" / "0.png", root / "ant" / "again.png")
+        fill(store, index_of(root))
+        assert len(Segment(segments(store)[0]).rows) == NUM
+        assert_right(store, index_of(root))
+
+    def test_that_is_interrupted_keeps_what_it_has(
+        self, store: PixelStore, root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        index = index_of(root)
+        decoded.clear()
+        real = scans.scan_file
+        monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+        def interrupted(path: Path, keep: Any) -> Any:
+            if path.name == "3.png":
+                raise KeyboardInterrupt
+            return real(path, keep)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(scans, "scan_file", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fill(store, index)
+        before = set(decoded)
+        assert before
+        assert not list(store.folder.glob("*.tmp"))
+        decoded.clear()
+        fill(store, index)
+        assert len(decoded) < NUM
+        assert_right(store, index)
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda content: content[:-1],
+            lambda content: content[: len(content) // 2],
+            lambda content: b"",
+            lambda content: content[:-60] + bytes([content[-60] ^ 1]) + content[-59:],
+            lambda content: bytes(len(content)),
+        ],
+        ids=["cut", "half", "empty", "flipped in the table", "zeros"],
+    )
+    def test_is_told_and_made_good(
+        self, damage: Any, store: PixelStore, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        index = index_of(root)
+        fill(store, index)
+        (path,) = segments(store)
+        path.write_bytes(damage(path.read_bytes()))
+        fill(store, index)
+        err = capsys.readouterr().err
+        assert re.search(r"WARNING: .*\.pixels (is|has) .*; its pictures are decoded again", err)
+        assert_right(store, index)
+
+    def test_a_segment_that_goes_while_it_is_used(self, store: PixelStore, root: Path) -> None:
+        stored = fill(store, index_of(root))
+        segments(store)[0].unlink()
+        assert stored.pixels(0) is None  # decoded from the file, then
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="not on this system: SIGKILL")
+    def test_a_killed_writer_leaves_no_lock_and_no_rest(
+        self, store: PixelStore, root: Path
+    ) -> None:
+        script = (
+            "import os, signal, sys\nfrom pathlib import Path\nfrom PIL import Image\n"
+            "from src.data.cache import PixelStore, Writer\n"
+            f"writer = Writer(PixelStore({SIDE}, 'stretch', Path(sys.argv[1])), 10**9)\n"
+            "writer.keep('0' * 32, Image.new('RGB', (5, 5)))\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, store.place], cwd=ROOT, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert list(store.folder.glob("*.tmp"))
+        index = index_of(root)
+        fill(store, index)
+        assert not list(store.folder.glob("*.tmp"))
+        assert_right(store, index)
+
+
+@pytest.fixture
+def gib(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Set the limit, in bytes."""
+    yield lambda number: monkeypatch.setenv("WAGGLE_CACHE_GIB", str(number / 2**30))
+
+
+class TestRoom:
+    def test_is_kept_for_what_was_used_last(
+        self, store: PixelStore, root: Path, tmp_path: Path, gib: Any
+    ) -> None:
+        other = PixelStore(SIDE, "crop", store.place)
+        index = index_of(root)
+        fill(other, index)
+        fill(store, index)
+        os.utime(segments(other)[0], (1, 1))
+        gib(int(1.5 * segments(store)[0].stat().st_size))
+        fill(store, index)
+        assert (len(segments(other)), len(segments(store))) == (0, 1)
+
+    def test_for_a_part_is_used(
+        self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        gib(5 * ONE + 1)
+        index = index_of(root)
+        stored = fill(store, index)
+        assert sum(stored.pixels(number) is not None for number in range(NUM)) == 5
+        assert "the cache holds 5 of 12 decoded pictures (WAGGLE_CACHE_GIB is" in (
+            capsys.readouterr().err
+        )
+        again = fill(store, index)  # the same five, and no second segment
+        assert (len(segments(store)), again.files.tolist()) == (1, stored.files.tolist())
+
+    def test_none_at_all(self, store: PixelStore, root: Path, gib: Any) -> None:
+        gib(0)
+        assert fill(store, index_of(root)).pixels(0) is None
+        assert not segments(store)
+
+    @pytest.mark.parametrize("value", ["much", "-1", "inf", "nan"])
+    def test_of_nonsense_is_refused(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WAGGLE_CACHE_GIB", value)
+        with pytest.raises(UserError, match=f"WAGGLE_CACHE_GIB is '{value}'; allowed is a number"):
+            limit_bytes()
+
+    def test_on_a_full_disk(
+        self, store: PixelStore, root: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(cache_module, "write_table", full)
+        stored = fill(store, index_of(root))
+        assert "WARNING: decoded pictures can't be kept: [Errno 28]" in capsys.readouterr().err
+        assert stored.pixels(0) is None
+        assert not list(store.folder.glob("*pixels*"))
+
+    def test_where_nothing_can_be_written(
+        self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        stored = fill(PixelStore(SIDE, "stretch", tmp_path / "file"), index_of(root))
+        assert stored.pixels(0) is None
+        assert "WARNING: decoded pictures can't be kept" in capsys.readouterr().err
+
+
+def test_what_data_cache_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert open_store(False, SIDE, "crop") is None
+    ours, own = open_store(True, SIDE, "crop"), open_store(str(tmp_path / "a"), SIDE, "crop")
+    assert ours is not None and own is not None
+    assert (ours.place, own.place) == (tmp_path / "waggle" / "pixels", tmp_path / "a")
+    assert ours.folder != PixelStore(SIDE, "stretch").folder != PixelStore(9, "stretch").folder
+
+
+class TestCommand:
+    def test_lists(self, store: PixelStore, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        fill(store, index_of(root))
+        assert main(["--place", str(store.place)]) == 0
+        head, row, total = capsys.readouterr().out.splitlines()
+        assert head.split("  ")[0] == "pictures of (rule, pixels, decoder)"
+        assert re.match(rf"stretch-16-pillow-\S+ +{NUM} +0\.0 +\d{{4}}-\d\d-\d\d", row)
+        assert total.startswith("0.0 of 20,480 MiB (WAGGLE_CACHE_GIB) in ")
+
+    def test_clears(
+        self, store: PixelStore, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fill(store, index_of(root))
+        assert main(["--place", str(store.place), "--clear", "--days", "1"]) == 0
+        assert segments(store)
+        assert main(["--place", str(store.place), "--clear"]) == 0
+        assert not segments(store)
+        assert "removed 1 files" in capsys.readouterr().out

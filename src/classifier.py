@@ -21,6 +21,7 @@ from src.checkpoint import read_checkpoint
 from src.errors import UserError
 from src.metrics import Table, quick_scores
 from src.models import SeedCNN
+from src.optimizers import fused
 from src.preprocess import Preprocessing
 from src.train_metrics import TrainMetrics
 from src.trust import check_hyper_parameters
@@ -151,7 +152,9 @@ class Classifier(LightningModule):
             raise UserError(f"model.optimizer or model.scheduler: {error}.") from error
 
     def _optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.parameters())
+        made = self.make_optimizer(self.parameters())
+        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = fused(made, scales)
         if self.make_scheduler is None:
             return optimizer
         scheduler = self._schedule(optimizer)

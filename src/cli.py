@@ -25,6 +25,7 @@ from src.loop import loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
 from src.loop.progress import shows_bar
+from src.memory import keep_freed_memory
 from src.options import FitOptions, RunOptions
 from src.quiet import quiet_libraries
 from src.run import RunFolder
@@ -52,6 +53,7 @@ _NOT_STORED = (
 def run(args: list[str]) -> None:
     """Run one command."""
     quiet_libraries()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=args == sys.argv[1:])
 

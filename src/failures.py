@@ -38,26 +38,32 @@ class Outcome:
 def end_with_message() -> Iterator[Outcome]:
     """Turn whatever ends the block into an exit code; the user's mistakes without a traceback."""
     outcome = Outcome()
-    try:
-        with _signals_end_it():
+    with _signals_end_it():
+        try:
             yield outcome
-    except StoppedRun as end:
-        outcome.code = end.code if isinstance(end.code, int) else 1
-        if _is_first():
-            print(end.message, file=sys.stderr)
-            _requeue(end.name)
-    except SystemExit as end:  # --help, --print_config
-        outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception as error:
-        _let_the_first_speak()
-        outcome.code, message = explain(error)
-        if message is None:
-            traceback.print_exc()
-            message = (
-                f"{type(error).__name__}: {error}\nThis is a fault in Waggle or in a class named "
-                "in the config; the lines above say where."
-            )
-        print(f"error: {message}", file=sys.stderr)
+        except StoppedRun as end:
+            outcome.code = end.code if isinstance(end.code, int) else 1
+            if _is_first():
+                print(end.message, file=sys.stderr, flush=True)
+                _requeue(end.name)
+        except SystemExit as end:  # --help, --print_config
+            outcome.code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except Exception as error:
+            _let_the_first_speak()
+            outcome.code = _tell(error)
+
+
+def _tell(error: Exception) -> int:
+    """Print an error for the user, with a traceback if nobody foresaw it; return its exit code."""
+    code, message = explain(error)
+    if message is None:
+        traceback.print_exception(error)
+        message = (
+            f"{type(error).__name__}: {error}\nThis is a fault in Waggle or in a class named "
+            "in the config; the lines above say where."
+        )
+    print(f"error: {message}", file=sys.stderr)
+    return code
 
 
 @contextmanager

@@ -274,7 +274,8 @@ def test_a_signal_to_one_process_stops_both_and_saves(
     wait_until((run / "checkpoints/last.ckpt").exists, stopped)
     os.kill(process_of_rank(stopped.pid, rank), signal.SIGTERM)
     _, err = end(stopped, code=1)  # torchrun's own code
-    assert err.count("exitcode  : 143") == 2
+    assert "exitcode  : 143" in err
+    assert "exitcode  : 1 " not in err
     assert err.count("stopped by SIGTERM after step") == 1
     assert 0 < last(run)["global_step"] < 12
     end(torchrun(2, "-m", "src.train", "fit", *words, *DDP, "--ckpt_path=auto"))
@@ -321,7 +322,9 @@ class TestShares:
         found, expected = last(shared), last(trained[0])
         assert shapes(found["state_dict"]) == shapes(expected["state_dict"])
         ours, theirs = (x["optimizer_states"][0] for x in (found, expected))
-        assert ours["param_groups"] == theirs["param_groups"]
+        assert [{**group, "fused": True} for group in ours["param_groups"]] == (
+            theirs["param_groups"]
+        )
         assert {k: shapes(v) for k, v in ours["state"].items()} == {
             k: shapes(v) for k, v in theirs["state"].items()
         }

@@ -78,6 +78,8 @@ class Signals(Callback):
         Raises:
             StoppedRun: always.
         """
+        if signal.SIGTERM in self._before:  # launchers send it when another process has ended
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         more = ""
         if trainer.state.fn == "fit":
             more = f" after step {trainer.global_step}. " + (

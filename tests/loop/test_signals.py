@@ -199,6 +199,17 @@ class TestLeaving:
             signals.on_validation_batch_end(trainer)
 
 
+class TestWhileAllLeave:
+    def test_the_launchers_signal_is_passed_over(self) -> None:
+        """torchrun sends it to the others as soon as the first process has ended."""
+        signals, trainer = installed()
+        signals.received = "SIGUSR1"
+        with pytest.raises(StoppedRun):
+            signals.leave(trainer, None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
 class TestAnError:
     @pytest.mark.parametrize(
         ("error", "ends"),

@@ -1,0 +1,27 @@
+"""Lets the process keep the memory that it frees, which halves the time of a large step on a CPU.
+
+torch gives every activation back as soon as it is used; the C library returns blocks of that size
+to the system, which maps and zeroes the pages anew in the next step.
+"""
+
+import ctypes
+import sys
+
+# Of glibc's <malloc.h>; `man 3 mallopt` describes both.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Take large blocks from the heap and never shrink it; return whether that was possible.
+
+    Linux with glibc alone. What is kept is what the largest step needs. Workers and programs that
+    this one starts decide for themselves.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _NEVER))

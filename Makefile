@@ -35,8 +35,8 @@ lint: setup ## Check style, format and types
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy --strict
 
-bench: setup ## Measure the time of a training step, and what exactness costs
-	@$(VENV_PYTHON) -m tests.benchmarks.step_time $(ARGS)
+bench: setup ## Measure how fast a training is here, and what exactness costs
+	@$(VENV_PYTHON) -m src.bench $(ARGS)
 	@$(VENV_PYTHON) -m tests.benchmarks.exactness_cost
 
 clean: ## Remove the environment and every cache; runs and data stay

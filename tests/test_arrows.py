@@ -92,6 +92,13 @@ ARROWS: dict[str, set[str]] = {
     # What commands share.
     "src.sameness": {"src.checkpoint", "src.run"},
     "src.sitting": {"src.checkpoint", "src.run"},
+    "src.measure": {
+        "src.classifier",
+        "src.data.datamodule",
+        "src.data.dataset",
+        "src.loop",
+        "src.models",
+    },
     "src.bundle": set(),
     # The data.
     "src.data": set(),

@@ -1,0 +1,225 @@
+"""What the benchmark times: the loader alone, a step alone, a bare loop, and `trainer.fit`.
+
+Each measurement is a function that does its work once and returns images a second; the benchmark
+calls them in turn, so that a neighbour's load falls on all of them alike.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import nn
+
+from src.classifier import Classifier
+from src.data.datamodule import DataModule
+from src.data.dataset import Batch
+from src.loop import NonFiniteGuard, StepSeed
+from src.models import SeedCNN, SmallResNet
+
+AUGMENT: list[dict[str, Any]] = [  # the seed's
+    {
+        "class_path": "albumentations.Affine",
+        "init_args": {
+            "rotate": [-50, 50],
+            "translate_percent": {"x": [-0.1, 0.1], "y": [-0.1, 0.1]},
+            "scale": {"x": [0.9, 1.1], "y": [0.9, 1.1]},
+            "border_mode": 1,
+            "p": 1.0,
+        },
+    },
+    {"class_path": "albumentations.HorizontalFlip"},
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network at one size.
+
+    Attributes:
+        name: Of the network.
+        image_size: Side of a picture, in pixels.
+        batch_size: Pictures of a step.
+    """
+
+    name: str
+    image_size: int
+    batch_size: int
+
+    def make_net(self, num_classes: int) -> nn.Module:
+        """Return the network, with the same weights each time."""
+        torch.manual_seed(0)
+        if self.name == "SeedCNN":
+            return SeedCNN(num_classes, image_size=self.image_size)
+        return SmallResNet(num_classes)
+
+
+CASES = (Case("SeedCNN", 150, 20), Case("SmallResNet", 128, 64))
+
+
+class Bench:
+    """The parts of a training on some pictures, ready to be timed one by one.
+
+    Args:
+        case: The network, its size and batch.
+        root: Folder of pictures, as for `data.root`.
+        augmented: Whether with the seed's augmentation.
+        workers: Processes of the loader.
+        precision: As for `trainer.precision`.
+        steps: Of one measurement, from 2; the first one is not timed.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        root: Path,
+        augmented: bool = False,
+        workers: int = 0,
+        precision: str = "32-true",
+        steps: int = 30,
+    ) -> None:
+        self.case, self.precision, self.steps = case, precision, steps
+        self.data = DataModule(
+            root=str(root),
+            image_size=case.image_size,
+            batch_size=case.batch_size,
+            num_workers=workers,
+            augment=AUGMENT if augmented else None,
+        )
+        self.data.prepare("fit")
+        self._loader: Any = None
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield batches for ever, epoch after epoch, from workers that stay."""
+        if self._loader is None:
+            self.data.trainer = self._trainer()
+            self._loader = self.data.train_dataloader()
+            self._epoch = -1
+            self._loader.position = lambda: (self._epoch, 0)
+        while True:
+            self._epoch += 1
+            for batch in self._loader:
+                if len(batch["image"]) == self.case.batch_size:
+                    yield batch
+
+    def loader(self) -> float:
+        """Return images a second of the loader alone."""
+        batches = self._batches()
+
+        def once() -> None:
+            next(batches)
+
+        return self._timed(once)
+
+    def ceiling(self) -> float:
+        """Return images a second of forward, backward and step on one batch that stays there."""
+        step, batch = self._step(), next(self._batches())
+        placed = {name: tensor.to(self._device) for name, tensor in batch.items()}
+        return self._timed(lambda: step(placed))
+
+    def bare_loop(self) -> float:
+        """Return images a second of a loop over the loader with nothing but the step."""
+        step, batches = self._step(), self._batches()
+
+        def once() -> None:
+            batch = next(batches)
+            step({name: t.to(self._device, non_blocking=True) for name, t in batch.items()})
+
+        return self._timed(once)
+
+    def fit(self) -> float:
+        """Return images a second of `trainer.fit`, with the callbacks of a run."""
+        clock = _Clock()
+        trainer = self._trainer(clock, max_steps=self.steps, max_epochs=-1)
+        with quiet():
+            trainer.fit(self._classifier(), datamodule=self.data)
+        self.data.trainer = self._trainer()
+        return (self.steps - 1) * self.case.batch_size / clock.seconds
+
+    def close(self) -> None:
+        """End the loader's workers."""
+        self._loader = None
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _classifier(self) -> Classifier:
+        def optimizer(weights: Any, **more: Any) -> torch.optim.Optimizer:
+            return torch.optim.SGD(weights, lr=0.002, momentum=0.8, **more)
+
+        return Classifier(len(self.data.classes), net=self.case.make_net, optimizer=optimizer)
+
+    def _trainer(self, *callbacks: Callback, **options: Any) -> Trainer:
+        with quiet():
+            return Trainer(
+                accelerator="auto",
+                devices=1,
+                precision=self.precision,  # type: ignore[arg-type]
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                limit_val_batches=0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                callbacks=[StepSeed(0), NonFiniteGuard(), *callbacks],
+                **options,
+            )
+
+    def _step(self) -> Callable[[Batch], None]:
+        net = self.case.make_net(len(self.data.classes)).to(self._device).train()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.8, fused=True)
+        loss = nn.CrossEntropyLoss()
+        half = self.precision == "bf16-mixed"
+
+        def step(batch: Batch) -> None:
+            optimizer.zero_grad()
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+                value = loss(net(batch["image"]), batch["target"])
+            value.backward()
+            optimizer.step()
+
+        return step
+
+    def _timed(self, once: Callable[[], None]) -> float:
+        once()
+        self._wait()
+        start = time.perf_counter()
+        for _ in range(self.steps - 1):
+            once()
+        self._wait()
+        return (self.steps - 1) * self.case.batch_size / (time.perf_counter() - start)
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+class _Clock(Callback):
+    """Times all steps but the first."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 1:
+            self._start = time.perf_counter()
+        self.seconds = time.perf_counter() - self._start
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let Lightning say nothing."""
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

@@ -44,6 +44,8 @@ class Classifier(LightningModule):
         loss: Module of (logits [B, C], targets [B]), by class_path. None means cross entropy.
         label_smoothing: Share of the target spread over all classes, 0 to 1; for the cross entropy
             while training. Scores never use it.
+        compile: Compile the network (torch.compile), in every command; needs a C++ compiler on a
+            CPU. The first step then takes long, and last bits may differ.
 
     Raises:
         UserError: for fewer than 2 classes, or a label smoothing out of range or with another loss.
@@ -57,6 +59,7 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         loss: nn.Module | None = None,
         label_smoothing: float = 0.0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -74,6 +77,7 @@ class Classifier(LightningModule):
         self.net = net(num_classes)
         self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.compile_net = compile
         self.train_metrics = TrainMetrics(num_classes)
         self._saved_metrics: dict[str, Tensor] = {}  # of the epoch that a checkpoint lies in
         self.preprocessing: Preprocessing | None = None
@@ -82,8 +86,12 @@ class Classifier(LightningModule):
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        """Take the preprocessing record of the data."""
+        """Take the preprocessing record of the data; compile the network."""
         self.take_preprocessing(self.trainer.datamodule.preprocessing)  # type: ignore[attr-defined]
+        if self.compile_net:
+            # In place, so that the names in a checkpoint stay; each shape by itself, so that what is
+            # compiled does not depend on the shapes before it.
+            self.net.compile(dynamic=False)
 
     def take_preprocessing(self, record: Preprocessing) -> None:
         """Check the record of the data against the network, and complete it with its constants.

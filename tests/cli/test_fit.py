@@ -163,6 +163,24 @@ class TestExactness:
         a, b = (last(Path(name)) for name in ("blind", "seen"))
         assert all(torch.equal(t, b["state_dict"][n]) for n, t in a["state_dict"].items())
 
+    @pytest.mark.campaign  # compiling takes a minute
+    @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="not on this system: a C++ compiler")
+    def test_a_compiled_network_goes_on_to_the_same_bytes(self, cli: Cli, pictures: Path) -> None:
+        """The sitting that goes on meets the last, smaller batch of an epoch first."""
+        words = ["fit", f"--data.root={pictures}", *RECIPE, "--model.compile=true"]
+        words += ["--checkpoint_every_steps=4", "--trainer.max_epochs=2"]
+        assert cli(*words, "--run_dir=whole").code == 0
+        keys = last(Path("whole"))["state_dict"]
+        assert not [name for name in keys if "_orig_mod" in name]
+        shutil.copytree("whole", "parts")
+        Path("parts/checkpoints/previous.ckpt").rename("parts/checkpoints/last.ckpt")
+        assert last(Path("parts"))["global_step"] == 9  # of 10
+        Path("parts/summary.json").unlink()
+        assert cli(*words, "--run_dir=parts", "--ckpt_path=last").code == 0
+        assert_same_run(Path("whole"), Path("parts"))
+        assert cli("test", "--run_dir=whole").code == 0
+
     def test_a_resumed_run_is_the_whole_run(self, cli: Cli, pictures: Path) -> None:
         words = ("fit", "--data.root", pictures, *RECIPE)
         assert cli(*words, "--run_dir", "whole", "--trainer.max_epochs=4").code == 0

@@ -89,8 +89,8 @@ class Classifier(LightningModule):
         """Take the preprocessing record of the data; compile the network."""
         self.take_preprocessing(self.trainer.datamodule.preprocessing)  # type: ignore[attr-defined]
         if self.compile_net:
-            # In place, so that the names in a checkpoint stay; each shape by itself, so that what is
-            # compiled does not depend on the shapes before it.
+            # In place, so that the names in a checkpoint stay; each shape by itself, so that what
+            # is compiled does not depend on the shapes before it.
             self.net.compile(dynamic=False)
 
     def take_preprocessing(self, record: Preprocessing) -> None:

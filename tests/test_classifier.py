@@ -376,7 +376,8 @@ class TestCheckpoints:
         trainer.save_checkpoint(tmp_path / "a.ckpt")
         stored = torch.load(tmp_path / "a.ckpt", weights_only=True)
         assert strangers(stored) == []
-        assert stored["hyper_parameters"] == {"num_classes": 2, "label_smoothing": 0.1}
+        plain = {"num_classes": 2, "label_smoothing": 0.1, "compile": False}
+        assert stored["hyper_parameters"] == plain
         record = Preprocessing.from_dict(stored["preprocessing"])
         assert (record.classes, record.image_size) == (("ant", "bug"), SIZE)
         again = Classifier.load_from_checkpoint(tmp_path / "a.ckpt", net=small)

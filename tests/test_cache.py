@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from src import preprocess
@@ -212,6 +214,33 @@ class TestDamage:
         fill(store, index)
         assert not list(store.folder.glob("*.tmp"))
         assert_right(store, index)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_lock_is_let_go(
+    fails: bool, store: PixelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread than the one that took it, and where the file can't be made."""
+    writer = Writer(store, 10**6)
+    picture = Image.new("RGB", (9, 9))
+    if fails:
+        store.folder.mkdir(parents=True)
+        (store.folder / "new.pixels.tmp").mkdir()
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    done, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        writer.keep("0" * 32, picture)
+        done.set()
+        go.wait(60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    done.wait(60)
+    writer.close()
+    FileLock(store.folder / "lock").acquire(timeout=0)
+    go.set()
+    thread.join()
 
 
 @pytest.fixture

@@ -172,6 +172,7 @@ class Writer:
         try:
             self._open()
         except (OSError, NotImplementedError) as error:  # no folder, or no locks there
+            self._held.close()
             self._give_up(error)
 
     def _open(self) -> None:

@@ -31,7 +31,7 @@ def alone(lock: Path, doing: str) -> Iterator[None]:
     Raises:
         OSError: where the file system has no locks.
     """
-    held = FileLock(lock)
+    held = FileLock(lock, thread_local=False)  # another thread may let it go
     try:
         held.acquire(timeout=0)
     except Timeout:

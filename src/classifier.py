@@ -21,7 +21,6 @@ from src.checkpoint import read_checkpoint
 from src.errors import UserError
 from src.metrics import Table, quick_scores
 from src.models import SeedCNN
-from src.optimizers import fused
 from src.preprocess import Preprocessing
 from src.train_metrics import TrainMetrics
 from src.trust import check_hyper_parameters
@@ -160,9 +159,7 @@ class Classifier(LightningModule):
             raise UserError(f"model.optimizer or model.scheduler: {error}.") from error
 
     def _optimizers(self) -> Any:
-        made = self.make_optimizer(self.parameters())
-        scales = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer = fused(made, scales)
+        optimizer = self.make_optimizer(self.parameters())
         if self.make_scheduler is None:
             return optimizer
         scheduler = self._schedule(optimizer)

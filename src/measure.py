@@ -175,7 +175,7 @@ class Bench:
 
     def _step(self) -> Callable[[Batch], None]:
         net = self.case.make_net(len(self.data.classes)).to(self._device).train()
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.8, fused=True)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.8)
         loss = nn.CrossEntropyLoss()
         half = self.precision == "bf16-mixed"
 

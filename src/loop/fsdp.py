@@ -87,8 +87,6 @@ class FSDP(ModelParallelStrategy):
         for optimizer, state in zip(
             self.optimizers, content.get("optimizer_states", ()), strict=False
         ):
-            for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
-                stored["fused"] = own.get("fused")  # shares have no such form
             named = FullyShardedDataParallel.rekey_optim_state_dict(
                 state, OptimStateKeyType.PARAM_NAME, module
             )

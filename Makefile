@@ -6,11 +6,11 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test campaign lint bench clean
+.PHONY: help setup fit test campaign lint bench bench-peers clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo 'ARGS="..." is passed on by fit, test, campaign and the first of bench; PYTHON=... names the interpreter for setup.'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@echo 'ARGS="..." is passed on by fit, test, campaign, bench-peers and the first of bench; PYTHON=... names the interpreter for setup.'
 
 # Any Python from 3.7 on can start the script, which then looks for one that the project allows.
 setup: ## Make or mend .venv with the project and every extra, exact by constraints.txt
@@ -38,6 +38,9 @@ lint: setup ## Check style, format and types
 bench: setup ## Measure how fast a training is here, and what exactness costs
 	@$(VENV_PYTHON) -m src.bench $(ARGS)
 	@$(VENV_PYTHON) -m tests.benchmarks.exactness_cost
+
+bench-peers: setup ## Measure against Keras, fastai and torch with PIL (ARGS="--root DATA"); takes hours
+	@$(VENV_PYTHON) -m tests.benchmarks.peers $(ARGS)
 
 clean: ## Remove the environment and every cache; runs and data stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build waggle.egg-info

@@ -1,5 +1,6 @@
 """The LightningCLI subclass: parse, settle folder and classes, build the parts, run the command."""
 
+import gc
 import os
 import shutil
 import sys
@@ -54,6 +55,7 @@ def run(args: list[str]) -> None:
     """Run one command."""
     quiet_libraries()
     keep_freed_memory()
+    gc.freeze()  # the imported libraries' objects: each full collection would look at them all
     with tempfile.TemporaryDirectory() as scratch:
         WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=args == sys.argv[1:])
 
@@ -228,6 +230,9 @@ class WaggleCLI(LightningCLI):
         fitting.try_step(self.model, self.datamodule)
         print(fitting.describe_data(self.datamodule), flush=True)
         print(fitting.describe_net(self.model), flush=True)
+        workers = fitting.settle_workers(trainer, self.model, self.datamodule)
+        if workers:
+            print(workers, flush=True)
         try:
             if plan.folder is not None:
                 self._begin(plan.folder, drift)

@@ -10,19 +10,25 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from src.classifier import Classifier
+from src.config_check import check_classes, read_config, resolve
 from src.data.datamodule import DataModule
 from src.data.dataset import Batch
+from src.data.workers import usable_cores
+from src.errors import UserError
 from src.loop import NonFiniteGuard, StepSeed
 from src.models import SeedCNN, SmallResNet
+from src.pace import autocast, measure
 
+_SIZES = ("image_size", "resize", "cache_size", "augment", "batch_size")
 AUGMENT: list[dict[str, Any]] = [  # the seed's
     {
         "class_path": "albumentations.Affine",
@@ -46,21 +52,41 @@ class Case:
         name: Of the network.
         image_size: Side of a picture, in pixels.
         batch_size: Pictures of a step.
+        net: Called with the number of classes.
     """
 
     name: str
     image_size: int
     batch_size: int
+    net: Callable[[int], nn.Module]
 
     def make_net(self, num_classes: int) -> nn.Module:
         """Return the network, with the same weights each time."""
         torch.manual_seed(0)
-        if self.name == "SeedCNN":
-            return SeedCNN(num_classes, image_size=self.image_size)
-        return SmallResNet(num_classes)
+        return self.net(num_classes)
 
 
-CASES = (Case("SeedCNN", 150, 20), Case("SmallResNet", 128, 64))
+CASES = (Case("SeedCNN", 150, 20, SeedCNN), Case("SmallResNet", 128, 64, SmallResNet))
+
+
+def case_of(config: Path) -> Case:
+    """Return the network of a config, at the size and the batch that it trains with.
+
+    Raises:
+        UserError: if the file or what it names is wrong.
+    """
+    content = read_config(config)
+    check_classes(content, str(config))
+    given = content.get("data", {})
+    data = DataModule(**{k: given[k] for k in _SIZES if k in given})
+    spec = content.get("model", {}).get("net") or {"class_path": "src.models.SeedCNN"}
+    net = resolve(spec["class_path"], f"{config}: model.net")
+    if net is None:
+        raise UserError(
+            f"{config}: model.net.class_path is {spec['class_path']!r}; write it whole."
+        )
+    made = partial(net, **spec.get("init_args") or {})
+    return Case(net.__name__, data.training_shape[0], data.batch_size, made)
 
 
 class Bench:
@@ -70,7 +96,7 @@ class Bench:
         case: The network, its size and batch.
         root: Folder of pictures, as for `data.root`.
         augmented: Whether with the seed's augmentation.
-        workers: Processes of the loader.
+        workers: Processes of the loader; "auto" as for `data.num_workers`.
         precision: As for `trainer.precision`.
         steps: Of one measurement, from 2; the first one is not timed.
     """
@@ -80,7 +106,7 @@ class Bench:
         case: Case,
         root: Path,
         augmented: bool = False,
-        workers: int = 0,
+        workers: int | Literal["auto"] = 0,
         precision: str = "32-true",
         steps: int = 30,
     ) -> None:
@@ -92,8 +118,20 @@ class Bench:
             num_workers=workers,
             augment=AUGMENT if augmented else None,
         )
-        self.data.prepare("fit")
+        self._check_enough()
         self._loader: Any = None
+        if workers == "auto":
+            net, batches = case.make_net(len(self.data.classes)), self.data.batches_to_try()
+            pace = measure(net, nn.CrossEntropyLoss(), batches, self._device, precision)
+            self.data.settled_workers = pace.workers(usable_cores())
+
+    def _check_enough(self) -> None:
+        count = int((self.data.index("fit").splits == "train").sum())
+        if count < self.case.batch_size:
+            raise UserError(
+                f"{self.data.root} has {count} training pictures, and {self.case.name} is measured "
+                f"with batches of {self.case.batch_size}. Give --root more, or leave it out."
+            )
 
     def _batches(self) -> Iterator[Batch]:
         """Yield batches for ever, epoch after epoch, from workers that stay."""
@@ -177,11 +215,10 @@ class Bench:
         net = self.case.make_net(len(self.data.classes)).to(self._device).train()
         optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.8)
         loss = nn.CrossEntropyLoss()
-        half = self.precision == "bf16-mixed"
 
         def step(batch: Batch) -> None:
             optimizer.zero_grad()
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            with autocast(self._device, self.precision):
                 value = loss(net(batch["image"]), batch["target"])
             value.backward()
             optimizer.step()

@@ -21,12 +21,14 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 Rule = Literal["stretch", "crop"]
+StoredRule = Literal["stretch", "crop", "cover"]  # "cover" is for training pictures alone
 FilePath = str | PathLike[str]
 Pixels = npt.NDArray[np.uint8]
 
 # Named one by one: Pillow would also open PostScript, by starting Ghostscript on the file, and
 # TGA, which has no signature and so is found in any noise.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+MAX_ASPECT = 4  # of a "cover" picture: its longer side to the shorter one
 MAX_PIXELS = 178_956_970  # the size at which Pillow, too, refuses a file as a decompression bomb
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"II*\0", b"MM\0*")
@@ -252,22 +254,27 @@ def open_rgb(path: FilePath) -> Image.Image:
         return to_upright_rgb(image)
 
 
-def resize(image: Image.Image, image_size: int, rule: Rule) -> Image.Image:
+def resize(image: Image.Image, image_size: int, rule: StoredRule) -> Image.Image:
     """Resize to image_size x image_size, bilinear and antialiased.
 
     Args:
         image: a picture of any size, one pixel high or wide included.
         image_size: S, the side of the result in pixels.
         rule: "stretch" ignores the aspect ratio; "crop" brings the shorter side to S and takes
-            the centre square, in one step: the box keeps its fractions of a pixel.
+            the centre square, in one step: the box keeps its fractions of a pixel. "cover" brings
+            the shorter side to S and keeps the longer one, up to MAX_ASPECT times S of its middle.
     """
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (0, 0, width, height) if rule == "stretch" else (left, top, left + side, top + side)
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
+    side = min(image.size)
+    most = {"stretch": max(image.size), "crop": side, "cover": MAX_ASPECT * side}[rule]
+    width, height = (min(length, most) for length in image.size)  # of what is kept, the middle
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    target = (image_size, image_size)
+    if rule == "cover":
+        target = (round(width * image_size / side), round(height * image_size / side))
+    box = (left, top, left + width, top + height)
+    return image.resize(target, Image.Resampling.BILINEAR, box=box)
 
 
-def load_pixels(path: FilePath, image_size: int, rule: Rule) -> Pixels:
-    """Read a file as uint8 [S, S, 3]; raises what `open_rgb` raises."""
+def load_pixels(path: FilePath, image_size: int, rule: StoredRule) -> Pixels:
+    """Read a file as uint8 [S, S, 3], or [H, W, 3] by "cover"; raises what `open_rgb` raises."""
     return np.array(resize(open_rgb(path), image_size, rule))

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data import audit, scans
+from src.data import audit, remembered, scans
 from src.data.audit import Scan, check, count_notes, scan, scan_file
 from src.data.index import Listing
 from src.errors import UserError
@@ -173,7 +175,7 @@ def test_a_second_start_decodes_nothing(tmp_path, decoded, cache):
     assert sorted(decoded) == ["a.png", "b.png"]
     assert scan(tmp_path, ["a.png", "b.png"]) == first
     assert len(decoded) == 2
-    assert [path.suffix for path in cache.iterdir()] == [".json"]
+    assert [path.suffix for path in cache.iterdir()] == [".scans"]
 
 
 def test_a_changed_file_is_decoded_again(tmp_path, decoded):
@@ -212,11 +214,11 @@ def test_a_damaged_cache_is_rebuilt_in_silence(tmp_path, decoded, cache, damage,
     first = scan(tmp_path, ["a.png"])
     (file,) = cache.iterdir()
     data = file.read_bytes()
-    at = data.index(first[0].hash.encode())
+    at = data.index(bytes.fromhex(first[0].hash))
     file.write_bytes(
         {
             "cut": data[:-5],
-            "flip": data[:at] + (b"0" if data[at : at + 1] != b"0" else b"1") + data[at + 1 :],
+            "flip": data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :],
             "empty": b"",
             "noise": bytes(range(256)),
             "rules": b"0" * 32 + b"\n" + json.dumps({"a.png": "of another version"}).encode(),
@@ -231,7 +233,7 @@ def test_a_damaged_cache_is_rebuilt_in_silence(tmp_path, decoded, cache, damage,
 def test_another_pillow_decodes_again(tmp_path, decoded, monkeypatch):
     picture(tmp_path / "a.png")
     scan(tmp_path, ["a.png"])
-    monkeypatch.setattr(scans, "_RULES", "another")
+    monkeypatch.setattr(remembered, "_RULES", "another")
     scan(tmp_path, ["a.png"])
     assert len(decoded) == 2
 
@@ -288,6 +290,55 @@ def test_an_interrupted_scan_keeps_what_it_has_decoded(tmp_path, monkeypatch):
     done.clear()
     scan(tmp_path, names[:2])
     assert done == []
+
+
+def test_few_files_wait_at_a_time_however_many_there_are(monkeypatch):
+    monkeypatch.setattr(scans, "MAX_QUEUED", 4)
+    taken: list[str] = []
+
+    def paths() -> Iterator[str]:
+        for i in range(50):
+            taken.append(str(i))
+            yield taken[-1]
+
+    with ThreadPoolExecutor(2) as pool:
+        ahead = [
+            (result, len(taken) - done)
+            for done, result in enumerate(scans._in_order(pool, lambda path: path, paths()))
+        ]
+    assert [result for result, _ in ahead] == taken
+    assert max(count for _, count in ahead) == 4
+
+
+def test_what_is_remembered_of_every_kind_of_file(tmp_path, decoded, cache):
+    """Sizes, notes, errors and hashes come back as they were; the file holds each path once."""
+    picture(tmp_path / "a.png", size=(3, 500))
+    picture(tmp_path / "odd.jpg", format="PNG")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "line\nbreak.png").write_bytes(b"no picture")
+    names = ["odd.jpg", "deep/line\nbreak.png", "a.png", "odd.jpg"]
+    first = scan(tmp_path, names)
+    assert [found.error for found in first] == ["", "not a picture", "", ""]
+    assert scan(tmp_path, names) == first
+    assert sorted(decoded) == ["a.png", "line\nbreak.png", "odd.jpg"]
+    known = remembered.read(next(cache.iterdir()))
+    assert sorted(known.paths) == sorted(set(names))
+
+
+def test_a_file_that_is_away_for_a_while_is_not_forgotten(tmp_path, decoded):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png", seed=1)
+    first = scan(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "data").mkdir()
+    for link in ("a.png", "b.png"):
+        (tmp_path / "data" / link).symlink_to(tmp_path / link)
+    assert scan(tmp_path / "data", ["a.png", "b.png"]) == first
+    (tmp_path / "data" / "a.png").unlink()
+    assert "no such file" in scan(tmp_path / "data", ["a.png", "b.png"])[0].error
+    (tmp_path / "data" / "a.png").symlink_to(tmp_path / "a.png")
+    decoded.clear()
+    assert scan(tmp_path / "data", ["a.png", "b.png"]) == first
+    assert decoded == []
 
 
 def test_names_that_are_no_utf8_are_remembered(tmp_path, decoded):

@@ -25,7 +25,7 @@ from src.data import scans
 from src.data.cache import PixelStore, Writer, fill, limit_bytes, open_store
 from src.data.index import Index
 from src.data.scans import scan
-from src.data.segments import Segment
+from src.data.segments import END_BYTES, ROW, Segment
 from src.errors import UserError
 from tests.cli.conftest import make_pictures
 from tests.helpers import ROOT
@@ -134,6 +134,23 @@ class TestDecoding:
         assert decoded == ["0.png"]
         assert len(segments(store)) == 2
         assert_right(store, index)
+
+    def test_finds_pictures_in_any_order_as_often_as_asked(
+        self, store: PixelStore, root: Path
+    ) -> None:
+        """Over two segments; one that is not there is told by its position."""
+        index = index_of(root)
+        halves = np.arange(NUM) < NUM // 2
+        fill(store, index, halves)
+        fill(store, index, ~halves)
+        assert len(segments(store)) == 2
+        asked = [3, 11, 3, 0, 11]
+        stored, missing = store.find([*(index.hashes[i] for i in asked), "f" * 32])
+        assert missing == [5]
+        for place, number in enumerate(asked):
+            expected = preprocess.load_pixels(index.path(number), SIDE, "stretch")
+            assert np.array_equal(stored.pixels(place), expected)  # type: ignore[arg-type]
+        assert store.find([])[1] == []
 
     def test_of_equal_pictures_keeps_one(self, store: PixelStore, root: Path) -> None:
         shutil.copy(root / "ant" / "0.png", root / "ant" / "again.png")
@@ -265,7 +282,7 @@ class TestRoom:
     def test_for_a_part_is_used(
         self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        gib(5 * ONE + 1)
+        gib(5 * (ONE + ROW.itemsize) + END_BYTES)
         index = index_of(root)
         stored = fill(store, index)
         assert sum(stored.pixels(number) is not None for number in range(NUM)) == 5

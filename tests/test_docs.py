@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from src import verify_resume
+from src import bench, verify_resume
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
@@ -41,6 +41,7 @@ NOT_RUN = {
     "make setup": "makes an environment; tests/test_setup.py",
     "make fit": "its second line is a command of README.md and is run from there",
     "make test": "is what runs this",
+    "make bench-peers": "takes hours; tests/test_peers.py",
     "python .ci/setup.py": "makes an environment; tests/test_setup.py",
     "source .venv/bin/activate": "changes the shell it is typed into",
     "wandb sync": "needs an account",
@@ -253,8 +254,13 @@ def test_commands_end_well(
 @pytest.mark.cli
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.other_module], ids=str)
 def test_other_commands_end_well(
-    command: Command, place: Path, capsys: pytest.CaptureFixture[str]
+    command: Command,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    for name in ("_measure", "_probe"):  # minutes; tests/test_bench.py and tests/test_pace.py
+        monkeypatch.setattr(bench, name, lambda *_: ({}, []))
     module = importlib.import_module(str(command.other_module))
     assert module.main(list(command.words[3:])) == 0, capsys.readouterr().err
 
@@ -439,7 +445,8 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    found = set(re.findall(r"--([a-z]+)", verify_resume.parser().format_help()))
+    others = verify_resume.parser().format_help() + bench.parser().format_help()
+    found = set(re.findall(r"--([a-z]+)", others))
     for command in ("fit", "test"):
         text = io.StringIO()
         with contextlib.redirect_stdout(text):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.data import listing as listing_module
 from src.data.index import (
     Index,
     Listing,
@@ -460,6 +461,25 @@ def test_classes_that_do_not_fit_the_data(given_classes, match):
     listing = listing_of("abcd", ["wasp", "wasp", "bee", "fly"])
     with pytest.raises(UserError, match=match):
         settle_classes(listing, given_classes)
+
+
+def test_labels_are_looked_through_once_for_many_classes():
+    asked = []
+
+    class Classes(tuple):
+        def __contains__(self, name):
+            asked.append(name)
+            return super().__contains__(name)
+
+        def __iter__(self):
+            asked.append(None)
+            return super().__iter__()
+
+    classes = Classes(f"c{i}" for i in range(50))
+    listing = listing_of([str(i) for i in range(1000)], [f"c{i % 50}" for i in range(1000)])
+    asked.clear()
+    listing_module._check_known(listing, classes)
+    assert len(asked) <= 1
 
 
 # The table

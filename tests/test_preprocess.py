@@ -344,6 +344,16 @@ def test_crop_keeps_fractions_of_a_pixel():
     assert np.asarray(resize(image, 2, "crop"))[:, :, 0].tolist() == [[50, 150]] * 2
 
 
+def test_cover_keeps_all_of_the_longer_side_up_to_four_times_the_shorter():
+    row = np.zeros((10, 60, 3), np.uint8)
+    row[:, 10:50] = RED  # the middle: four times as long as high
+    assert np.asarray(resize(Image.fromarray(row[:, :25]), 20, "cover")).shape == (20, 50, 3)
+    assert np.asarray(resize(Image.fromarray(row[:, :25]).transpose(4), 20, "cover")).shape[0] == 50
+    long = np.asarray(resize(Image.fromarray(row), 10, "cover"))
+    assert long.shape == (10, 40, 3)
+    assert (long == RED).all()
+
+
 @pytest.mark.parametrize("rule", ["stretch", "crop"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2)])
 def test_a_picture_one_pixel_high_or_wide(tmp_path, shape, rule):

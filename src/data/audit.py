@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from src.data.index import Listing
-from src.data.scans import Keep, Scan, scan, scan_file
+from src.data.remembered import Scan
+from src.data.scans import Keep, scan, scan_file
 from src.errors import UserError
 
 __all__ = ["Keep", "OnBadImage", "Scan", "check", "count_notes", "scan", "scan_file"]

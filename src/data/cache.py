@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import PIL
 from PIL import Image
 
@@ -24,9 +25,9 @@ from src import preprocess
 from src.data.home import alone, cache_home
 from src.data.index import Index
 from src.data.scans import scan_all
-from src.data.segments import ROW, SUFFIX, Segment, Stored, write_table
+from src.data.segments import END_BYTES, ROW, SUFFIX, Segment, Stored, write_table
 from src.errors import UserError
-from src.preprocess import Pixels, Rule
+from src.preprocess import Pixels, StoredRule
 
 LIMIT = "WAGGLE_CACHE_GIB"
 _DEFAULT_GIB = 20.0
@@ -37,12 +38,12 @@ class PixelStore:
     """All pictures of one size and one rule that were decoded here.
 
     Args:
-        size: Side of the stored pictures in pixels, from 1.
+        size: Side of the stored pictures in pixels, from 1; by "cover" the shorter one.
         rule: The resize rule of `src.preprocess`.
         place: Folder of all stores; None means `pixels` in the user's cache.
     """
 
-    def __init__(self, size: int, rule: Rule, place: Path | None = None) -> None:
+    def __init__(self, size: int, rule: StoredRule, place: Path | None = None) -> None:
         self.size, self.rule = size, rule
         self.place = place if place is not None else cache_home() / "pixels"
         self.folder = self.place / f"{rule}-{size}-pillow-{PIL.__version__}"  # it makes the pixels
@@ -74,34 +75,31 @@ class PixelStore:
             contents: Hash of each picture's content, 32 hexadecimal digits, [N].
         """
         segments = self.segments()
-        files = np.full(len(contents), -1, np.int32)
-        rows = np.zeros(len(contents), ROW)
+        names, where = np.unique(_names(bytes.fromhex("".join(contents))), return_inverse=True)
+        files = np.full(len(names), -1, np.int32)
+        rows = np.zeros(len(names), ROW)
         for number, segment in enumerate(segments):
-            place = {name: row for row, name in enumerate(_names(segment))}
-            found = np.array([place.get(content, -1) for content in contents], np.int64)
-            files[found >= 0] = number
-            rows[found >= 0] = segment.rows[found[found >= 0]]
+            here = _names(segment.rows["hash"].tobytes())
+            _, ours, theirs = np.intersect1d(names, here, assume_unique=True, return_indices=True)
+            files[ours] = number
+            rows[ours] = segment.rows[theirs]
+        files, rows = files[where], rows[where]
         for number in np.unique(files[files >= 0]).tolist():
             with contextlib.suppress(OSError):
                 os.utime(segments[number].path)
         stored = Stored([segment.path for segment in segments], files, rows)
         return stored, np.flatnonzero(files < 0).tolist()
 
-    def make_room(self, used: Sequence[Path]) -> None:
-        """Remove what was used longest ago, of all stores, until the limit is kept.
-
-        Args:
-            used: Segments that stay.
-        """
+    def make_room(self) -> None:
+        """Remove what was used longest ago, of all stores, until the limit is kept."""
         paths = by_use(self.place)
         total = sum(_size(path) for path in paths)
         for path in paths:
             if total <= limit_bytes():
                 break
-            if path not in used:
-                total -= _size(path)
-                with contextlib.suppress(OSError):  # still open elsewhere, on Windows
-                    path.unlink(missing_ok=True)
+            total -= _size(path)
+            with contextlib.suppress(OSError):  # still open elsewhere, on Windows
+                path.unlink(missing_ok=True)
 
 
 class Writer:
@@ -116,7 +114,7 @@ class Writer:
     """
 
     def __init__(self, store: PixelStore, most_bytes: int) -> None:
-        self.store, self.left, self._own = store, most_bytes, threading.Lock()
+        self.store, self.left, self._own = store, most_bytes - END_BYTES, threading.Lock()
         self._held = contextlib.ExitStack()
         self._file: Any = None
         self._rows: dict[bytes, tuple[int, int, int]] = {}
@@ -152,7 +150,8 @@ class Writer:
                 self._add(name, pixels)
 
     def _add(self, name: bytes, pixels: Pixels) -> None:
-        if pixels.nbytes > self.left:
+        size = pixels.nbytes + ROW.itemsize
+        if size > self.left:
             self.left = 0
             return
         place = self._file.tell()
@@ -161,7 +160,7 @@ class Writer:
         except OSError as error:
             self._give_up(error)
             return
-        self.left -= pixels.nbytes
+        self.left -= size
         self._rows[name] = (place, *pixels.shape[:2])
 
     def _give_up(self, error: Exception) -> None:
@@ -181,7 +180,7 @@ class Writer:
         self._held.enter_context(alone(folder / "lock", "decoding these pictures"))
         for rest in folder.glob("*.tmp"):  # of a killed writer: the lock is ours
             rest.unlink(missing_ok=True)
-        self._known = {hash.tobytes() for s in self.store.segments() for hash in s.rows["hash"]}
+        self._known = {name for s in self.store.segments() for name in s.rows["hash"].tolist()}
         self._file = (folder / f"new{SUFFIX}.tmp").open("wb")
 
     def close(self) -> None:
@@ -208,7 +207,7 @@ class Writer:
         part.replace(part.with_name(f"{name}{SUFFIX}"))
 
 
-def open_store(cache: bool | str, size: int, rule: Rule) -> PixelStore | None:
+def open_store(cache: bool | str, size: int, rule: StoredRule) -> PixelStore | None:
     """Return the store that `data.cache` asks for, None for none or where there is no home."""
     if cache is False:
         return None
@@ -218,23 +217,33 @@ def open_store(cache: bool | str, size: int, rule: Rule) -> PixelStore | None:
         return None
 
 
-def fill(store: PixelStore, index: Index) -> Stored:
-    """Return the pixels of all pictures of an index, after decoding those that are not there.
+def fill(store: PixelStore, index: Index, wanted: npt.NDArray[np.bool_] | None = None) -> Stored:
+    """Return the pixels of an index's pictures, after decoding those that are not there.
 
     That is done in parallel, with a bar on a terminal, as far as there is room. What can't be
     decoded any more is left to whoever reads it.
+
+    Args:
+        store: Where they are kept.
+        index: The pictures.
+        wanted: Which of them to decode, [N]; None means all.
     """
+    wanted = np.ones(len(index), np.bool_) if wanted is None else wanted
     stored, missing = store.find(index.hashes)
+    missing = [i for i in missing if wanted[i]]
     left = limit_bytes() - sum(_size(path) for path in stored.used)
     if missing and left > 0:
         with Writer(store, left) as writer:
             for _ in scan_all(index.root, [index.paths[i] for i in missing], writer.keep):
                 pass
+    store.make_room()
+    if missing:  # what was just written and not removed again is found now
         stored, missing = store.find(index.hashes)
-    store.make_room(stored.used)
+        missing = [i for i in missing if wanted[i]]
     if missing:
+        total = int(wanted.sum())
         print(
-            f"the cache holds {len(index) - len(missing):,} of {len(index):,} decoded pictures "
+            f"the cache holds {total - len(missing):,} of {total:,} decoded pictures "
             f"({LIMIT} is {limit_bytes() / _GIB:g}); the others are decoded in every epoch",
             file=sys.stderr,
         )
@@ -276,6 +285,6 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _names(segment: Segment) -> list[str]:
-    text = segment.rows["hash"].tobytes().hex()
-    return [text[start : start + 32] for start in range(0, len(text), 32)]
+def _names(hashes: bytes) -> npt.NDArray[np.bytes_]:
+    """Return hashes, 16 bytes each, as an array that can be sorted."""
+    return np.frombuffer(hashes, "S16")

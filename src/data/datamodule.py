@@ -1,16 +1,16 @@
 """The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from src.data.audit import Keep
-from src.data.cache import Writer, fill, limit_bytes, open_store
-from src.data.dataset import Pictures
+from src.data.dataset import Batch, Pictures
+from src.data.decoded import TRAIN, Decoded
 from src.data.find import (
     Found,
     data_root,
@@ -21,10 +21,9 @@ from src.data.find import (
 )
 from src.data.index import Index
 from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
-from src.data.segments import Stored
 from src.data.sources import Source
 from src.data.transforms import Augmentation
-from src.data.workers import start_method, start_worker
+from src.data.workers import start_method, start_worker, usable_cores
 from src.errors import UserError
 from src.preprocess import Preprocessing, Rule
 
@@ -50,9 +49,14 @@ class DataModule(LightningDataModule):
         eval_batch_size: Pictures of one block of validation, test and prediction; None means
             batch_size.
         num_workers: Processes that decode and augment, for each process; 0 does it in the main one.
+            `auto` lets fit measure for two seconds how many are worth it, and takes 0 where
+            nothing is decoded or augmented. The results do not depend on it.
         image_size: Side of the square pictures that are decoded, in pixels.
         resize: `stretch` ignores the aspect ratio; `crop` brings the shorter side to image_size and
             cuts out the middle.
+        cache_size: Side in pixels at which training pictures come to `augment`, for a picture to
+            crop from: its shorter side by `resize: crop`, which then keeps all of the longer one
+            (up to four times as long). None means image_size, by `resize`, as for all others.
         augment: Albumentations transforms for training, in order: a list of
             {class_path: albumentations.NAME, init_args: {...}}. OneOf, SomeOf and Sequential take
             theirs in init_args.transforms.
@@ -83,9 +87,10 @@ class DataModule(LightningDataModule):
         classes: list[str] | None = None,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
-        num_workers: int = 0,
+        num_workers: int | Literal["auto"] = 0,
         image_size: int = 150,
         resize: Rule = "stretch",
+        cache_size: int | None = None,
         # A bare dict: inside dict[str, Any] the parser would build the objects of nested groups.
         augment: list[dict] | None = None,  # type: ignore[type-arg]
         sampling: Sampling = "uniform",
@@ -100,13 +105,15 @@ class DataModule(LightningDataModule):
         super().__init__()
         _check_least("data.batch_size", batch_size, 1)
         _check_least("data.eval_batch_size", 1 if eval_batch_size is None else eval_batch_size, 1)
-        _check_least("data.num_workers", num_workers, 0)
+        _check_least("data.num_workers", 0 if num_workers == "auto" else num_workers, 0)
         _check_least("data.image_size", image_size, 1)
         _check_sampling(sampling)
+        _check_cache_size(cache_size, augment)
         self.root, self.source = root, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.image_size, self.resize = num_workers, image_size, resize
-        self.sampling, self.validate_on_test, self.cache = sampling, validate_on_test, cache
+        self.decoding = (cache, image_size, resize, cache_size)
+        self.sampling, self.validate_on_test = sampling, validate_on_test
         self.split_rules: dict[str, Any] = {
             "val_fraction": val_fraction,
             "test_fraction": test_fraction,
@@ -117,9 +124,10 @@ class DataModule(LightningDataModule):
         self.seed = seed
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.samples: Path | None = None  # samples.csv of the run whose own splits are scored
+        self.settled_workers: int | None = None  # what `auto` stands for in the training
         self._classes = tuple(classes) if classes else None
         self._found: dict[str, Found] = {}
-        self._stored: dict[str, Stored | None] = {}  # their pixels, in the order of the index
+        self._decoded: dict[str, Decoded] = {}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,10 +157,11 @@ class DataModule(LightningDataModule):
         """
         if command in self._found:
             return
-        store = open_store(self.cache, self.image_size, self.resize)
-        with Writer(store, limit_bytes()) if store else nullcontext() as writer:
-            self._found[command] = self._find(command, writer.keep if writer else None)
-        self._stored[command] = fill(store, self._found[command].index) if store else None
+        decoded = Decoded(*self.decoding)
+        with decoded.keeping(TRAIN if command == "fit" else command) as keep:
+            found = self._find(command, keep)
+        decoded.fill(found.index)
+        self._found[command], self._decoded[command] = found, decoded
 
     def found(self, command: str) -> Found:
         """Return the pictures of a command, and what was noticed about them."""
@@ -179,7 +188,13 @@ class DataModule(LightningDataModule):
         """Height, width and channels of a training picture, after augmentation."""
         if self.augmentation is None:
             return (self.image_size, self.image_size, 3)
-        return self.augmentation.check(self.image_size)
+        shapes = [self.augmentation.check(*s) for s in Decoded(*self.decoding).training_shapes()]
+        if len(set(shapes)) > 1:
+            raise UserError(
+                f"data.augment gives pictures of {shapes} for square, tall and wide ones of "
+                "data.cache_size. Begin it with a crop to one size."
+            )
+        return shapes[0]
 
     @property
     def location(self) -> Path:
@@ -197,7 +212,7 @@ class DataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of the training pictures, in the order of (seed, epoch)."""
         trainer: Any = self.trainer
-        pictures = self._pictures("fit", "train", self.augmentation)
+        pictures = self._pictures("fit", TRAIN, self.augmentation)
         batches = TrainBatches(
             len(pictures),
             self.batch_size,
@@ -213,6 +228,13 @@ class DataModule(LightningDataModule):
             loop.epoch_loop.batch_progress.current.ready,
         )
         return loader
+
+    def batches_to_try(self) -> Iterator[Batch]:
+        """Yield batches of the training for ever, made in this process."""
+        pictures = self._pictures("fit", TRAIN, self.augmentation)
+        batches = TrainBatches(len(pictures), self.batch_size, self.seed)
+        for batches.epoch in count():
+            yield from map(pictures.__getitems__, batches)
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Return the loader of the validation blocks; none if data.val_fraction is 0."""
@@ -232,11 +254,10 @@ class DataModule(LightningDataModule):
     def _pictures(
         self, command: str, split: str | None = None, augmentation: Augmentation | None = None
     ) -> Pictures:
-        index, stored = self.index(command), self._stored[command]
-        if split is not None:
-            stored = stored and stored.take(np.flatnonzero(index.splits == split))
-            index = index.subset(split)
-        return Pictures(index, self.image_size, self.resize, augmentation, stored)
+        index, decoded = self.index(command), self._decoded[command]
+        split = split or str(index.splits[0])
+        stored = decoded.of(index, split)
+        return Pictures(index.subset(split), *decoded.form(split), augmentation, stored)
 
     def _blocks(self, pictures: Pictures) -> ResumableLoader:
         trainer: Any = self.trainer
@@ -252,23 +273,41 @@ class DataModule(LightningDataModule):
         import torch
 
         device: torch.device = self.trainer.strategy.root_device  # type: ignore[union-attr]
-        workers = self.num_workers > 0
+        workers = self._workers(pictures)
         return ResumableLoader(
             pictures,
             batch_sampler=batches,
-            num_workers=self.num_workers,
+            num_workers=workers,
             collate_fn=_whole,
             worker_init_fn=start_worker,
             pin_memory=device.type == "cuda",
-            persistent_workers=workers,
+            persistent_workers=workers > 0,
             multiprocessing_context=start_method() if workers else None,
             generator=torch.Generator(),  # the default one is the training's own stream
         )
+
+    def _workers(self, pictures: Pictures) -> int:
+        if self.num_workers != "auto":
+            return self.num_workers
+        if pictures.augmentation is None and pictures.all_stored:
+            return 0
+        return usable_cores() if self.settled_workers is None else self.settled_workers
 
 
 def _check_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise UserError(f"--{name} is {value}; allowed is {least} or more.")
+
+
+def _check_cache_size(cache_size: int | None, augment: Any) -> None:
+    if cache_size is None:
+        return
+    _check_least("data.cache_size", cache_size, 1)
+    if not augment:
+        raise UserError(
+            f"--data.cache_size is {cache_size} and there is no data.augment: nothing would crop "
+            "training pictures to one size. Begin data.augment with a crop, or leave it out."
+        )
 
 
 def _check_sampling(sampling: str) -> None:

@@ -25,7 +25,7 @@ class Pictures(Dataset[Any]):
 
     Args:
         index: The samples.
-        image_size: Side of the decoded pictures, in pixels.
+        image_size: Side of the decoded pictures in pixels, the shorter one by "cover".
         resize: The resize rule of `src.preprocess`.
         augmentation: For training alone; None leaves the pixels as they are.
         stored: Their pixels, as far as they are known; None means that files are decoded.
@@ -35,7 +35,7 @@ class Pictures(Dataset[Any]):
         self,
         index: Index,
         image_size: int,
-        resize: preprocess.Rule,
+        resize: preprocess.StoredRule,
         augmentation: Augmentation | None = None,
         stored: Stored | None = None,
     ) -> None:
@@ -45,6 +45,11 @@ class Pictures(Dataset[Any]):
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.index)
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether no file has to be decoded."""
+        return self.stored is not None and bool((self.stored.files >= 0).all())
 
     def pixels(self, epoch: int, index: int, showing: int = 0) -> preprocess.Pixels:
         """Return one sample as the network gets it: uint8 [H, W, 3].

@@ -7,20 +7,21 @@ so neither the file system, nor the machine, nor the file names decide. N sample
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 
-@dataclass
+@dataclass(slots=True)  # there is one for nearly every sample
 class Unit:
     """Samples that stay together: their positions, and how many there are of each class."""
 
-    members: list[int]
-    counts: Counter[int]
+    members: Sequence[int]
+    counts: Mapping[int, int]
     split: str = "train"
 
     def __len__(self) -> int:
@@ -61,7 +62,21 @@ def make_units(
     groups: Sequence[str],
 ) -> list[Unit]:
     """Join the samples of the pool that share a hash or a group, over any number of steps."""
-    parent: dict[int, int] = {}
+    positions = np.fromiter(pool, np.int64)
+    roots = np.array(_roots(positions.tolist(), len(labels), hashes, groups), np.int64)
+    order = np.argsort(roots, kind="stable")
+    starts = np.flatnonzero(np.diff(roots[order], prepend=-1, append=-1)).tolist()
+    members, classes = positions[order].tolist(), labels.tolist()
+    alone = {c: {c: 1} for c in set(classes)}  # shared: most units are a single sample
+    return [
+        Unit(m, alone[classes[m[0]]] if len(m) == 1 else Counter(classes[i] for i in m))
+        for m in (members[start:end] for start, end in pairwise(starts))
+    ]
+
+
+def _roots(pool: Sequence[int], size: int, *columns: Sequence[str]) -> list[int]:
+    """Return for each sample of the pool the first one that it is joined with."""
+    parent = list(range(size))
 
     def root_of(i: int) -> int:
         while parent[i] != i:
@@ -69,25 +84,21 @@ def make_units(
             i = parent[i]
         return i
 
-    first: dict[tuple[str, str], int] = {}
-    for i in pool:
-        parent[i] = i
-        for key in (("hash", hashes[i]), ("group", groups[i])):
-            if key[1]:
-                parent[root_of(i)] = root_of(first.setdefault(key, i))
-    members: dict[int, list[int]] = defaultdict(list)
-    for i in parent:
-        members[root_of(i)].append(i)
-    classes = labels.tolist()
-    return [Unit(m, Counter(classes[i] for i in m)) for m in members.values()]
+    for column in filter(any, columns):
+        first: dict[str, int] = {}
+        for i in pool:
+            other = first.setdefault(column[i], i) if column[i] else i
+            if other != i:
+                low, high = sorted((root_of(i), root_of(other)))
+                parent[high] = low
+    return [root_of(i) for i in pool]
 
 
 def deal(
     units: list[Unit], fractions: dict[str, float], split_seed: int, hashes: Sequence[str]
 ) -> list[Unit]:
     """Set the split of every unit, and return them in the order in which they were dealt."""
-    keys = {id(unit): _key(unit, split_seed, hashes) for unit in units}
-    units.sort(key=lambda unit: keys[id(unit)])
+    units.sort(key=lambda unit: _key(unit, split_seed, hashes))
     by_class: dict[int, list[Unit]] = defaultdict(list)
     for unit in units:
         for c in unit.counts:
@@ -105,7 +116,7 @@ def deal(
 
 
 def _key(unit: Unit, split_seed: int, hashes: Sequence[str]) -> bytes:
-    content = min(hashes[i] for i in unit.members)
+    content = min(map(hashes.__getitem__, unit.members))
     return blake2b(f"{split_seed} {content}".encode(), digest_size=16).digest()
 
 
@@ -128,9 +139,15 @@ def _serve_once(state: _Deal, holders: Sequence[Unit], c: int) -> None:
     for split, need in state.need.items():
         if not need[c] or state.units[split][c]:
             continue
-        free = [unit for unit in holders if unit.split == "train" and state.can_leave(unit)]
-        if free:
-            state.move(min(free, key=lambda unit: max(0, unit.counts[c] - need[c])), split)
+        free = (unit for unit in holders if unit.split == "train" and state.can_leave(unit))
+        best: Unit | None = None
+        for unit in free:
+            if best is None or unit.counts[c] < best.counts[c]:
+                best = unit
+            if best.counts[c] <= need[c]:  # none can be better: most searches end at the first
+                break
+        if best is not None:
+            state.move(best, split)
 
 
 def _fill(state: _Deal, units: Sequence[Unit]) -> None:
@@ -138,9 +155,8 @@ def _fill(state: _Deal, units: Sequence[Unit]) -> None:
     for unit in units:
         if unit.split != "train":
             continue
-        lacking = sorted(
-            state.need, key=lambda split: -sum(state.need[split][c] for c in unit.counts)
-        )
+        lacks = {split: sum(need[c] for c in unit.counts) for split, need in state.need.items()}
+        lacking = sorted(filter(lacks.__getitem__, lacks), key=lambda split: -lacks[split])
         chosen = next((split for split in lacking if state.fits(unit, split)), None)
         if chosen is not None:
             state.move(unit, chosen)

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from src.data.tables import OTHER_NAMES
@@ -91,23 +92,20 @@ def _check_names(root: Path, deep: set[str], top: Sequence[str], splits: Sequenc
 
 
 def _is_system(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+    return name[0] == "." or name.lower() in _SYSTEM_NAMES
 
 
 def _scan(folder: str) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            return list(entries)
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror or error}.") from error
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return [
-        entry.name
-        for entry in _scan(str(folder))
-        if not _is_system(entry.name) and _is_folder(entry)
-    ]
+    entries = _scan(str(folder))
+    return sorted(e.name for e in entries if not _is_system(e.name) and _is_folder(e))
 
 
 def _count_system_names(folder: Path) -> int:
@@ -137,7 +135,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], files: list[str]) ->
     real paths of the folders `above`, this one last, are carried along.
     """
     passed_over = 0
-    for entry in _scan(folder):
+    for entry in sorted(_scan(folder), key=attrgetter("name")):
         if _is_system(entry.name):
             passed_over += 1
         elif _is_folder(entry):

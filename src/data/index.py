@@ -7,7 +7,9 @@ N samples.
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -112,13 +114,14 @@ class Index:
     def subset(self, split: str) -> "Index":
         """Return the samples of one split, in the same order."""
         chosen = np.flatnonzero(self.splits == split)
+        positions = chosen.tolist()
         return Index(
             self.root,
             self.classes,
-            tuple(self.paths[i] for i in chosen),
+            tuple(self.paths[i] for i in positions),
             self.labels[chosen],
             self.splits[chosen],
-            tuple(self.hashes[i] for i in chosen),
+            tuple(self.hashes[i] for i in positions),
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -141,9 +144,10 @@ class Index:
         for name in self.classes:
             digest.update(_field(name))
         digest.update(b"\n")
+        again = cache(_field)  # labels and splits are a few words
         for path, label, split, content in self._rows():
             inside = path if not os.path.isabs(path) else path.rpartition("/")[2]
-            digest.update(b"".join(map(_field, (inside, label, split, content))))
+            digest.update(_field(inside) + again(label) + again(split) + _field(content))
         return digest.hexdigest()
 
     def _rows(self) -> Iterable[tuple[str, str, str, str]]:
@@ -159,7 +163,7 @@ class Index:
             skipped: path and label of files left out as damaged; kept with the split "skipped".
         """
         damaged = [(name, label, SKIPPED, "") for name, label in skipped]
-        write_table(path, _COLUMNS, [*self._rows(), *damaged])
+        write_table(path, _COLUMNS, chain(self._rows(), damaged))
 
     @classmethod
     def from_csv(cls, path: Path, root: Path, classes: Sequence[str]) -> "Index":
@@ -169,15 +173,13 @@ class Index:
             UserError: the file is no such table, or has a label that is none of the classes.
         """
         rows = read_table(path, _COLUMNS, errors="surrogateescape")
-        rows = [row for row in rows if row["split"] != SKIPPED]
-        for name in dict.fromkeys(row["split"] for row in rows):
+        rows = [row for row in rows if row[_COLUMNS.index("split")] != SKIPPED]
+        paths, labels, splits, hashes = (tuple(row[at] for row in rows) for at in range(4))
+        for name in dict.fromkeys(splits):
             if name not in ("", *SPLITS):
                 raise UserError(f"{path}: unknown split '{name}'. {nearest(name, SPLITS)}")
-        columns = {name: tuple(row[name] for row in rows) for name in _COLUMNS}
-        listing = Listing(
-            root, columns["path"], columns["label"], columns["split"], ("",) * len(rows)
-        )
-        return cls.of(listing, classes, columns["hash"])
+        listing = Listing(root, paths, labels, splits, ("",) * len(rows))
+        return cls.of(listing, classes, hashes)
 
 
 def _field(text: str) -> bytes:

@@ -121,9 +121,8 @@ def list_pictures(root: str | Path) -> Listing:
         names, passed_over = folders.files_below(path)
         paths = sorted(names)
     elif path.suffix.lower() == ".csv":
-        paths = [
-            tables.resolve(path.parent, row["path"])[0] for row in tables.read_table(path, ["path"])
-        ]
+        named = tables.read_table(path, ["path"])
+        paths = [tables.resolve(path.parent, name)[0] for (name,) in named]
     else:
         paths = [path.name]
     if not paths:
@@ -187,7 +186,9 @@ def settle_classes(listing: Listing, given: Sequence[str] | None) -> tuple[str, 
 
 
 def _check_known(listing: Listing, classes: Sequence[str]) -> None:
-    outside = Counter(label for label in listing.labels if label not in set(classes))
+    outside = Counter(listing.labels)
+    for name in classes:
+        del outside[name]
     if outside:
         name, count = outside.most_common(1)[0]
         raise UserError(
@@ -231,7 +232,7 @@ def _from_csv(path: Path) -> Listing:
             "or a .csv file with the columns path,label."
         )
     samples = sorted(tables.labelled_rows(path, SPLITS))
-    paths, labels, splits, groups = (tuple(column) for column in zip(*samples, strict=True))
+    paths, labels, splits, groups = (tuple(sample[at] for sample in samples) for at in range(4))
     return Listing(path.parent, paths, labels, splits, groups)
 
 

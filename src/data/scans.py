@@ -1,28 +1,26 @@
 """Every file decoded once, and what that showed remembered from one start to the next."""
 
 import contextlib
-import json
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-import PIL
 from PIL import Image
 from tqdm import tqdm
 
+from src.data import remembered
 from src.data.home import alone, cache_home
+from src.data.remembered import UNREADABLE, Keys, Scan
 from src.preprocess import BadImageError, decode, to_upright_rgb
 
 MAX_THREADS = 16  # each holds one decoded picture; more hardly help
+MAX_QUEUED = 1024  # enough for the other threads while one has a very large picture
 
-# Part of the cache's key: what counts as damaged, and the pixels, may change with either.
-_RULES = f"waggle scan 1, Pillow {PIL.__version__}"
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),
@@ -35,33 +33,8 @@ _SUFFIXES = {
     "AVIF": (".avif",),
 }
 _FORMAT_OF = {suffix: name for name, suffixes in _SUFFIXES.items() for suffix in suffixes}
-_UNREADABLE = "can't be read"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_DEPTH_AT = 24  # where a PNG's header holds the bits per channel
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What decoding one file showed.
-
-    Attributes:
-        hash: of size and upright RGB pixels; equal for exact duplicates, "" if damaged.
-        width: upright, in pixels; 0 if damaged.
-        height: upright, in pixels; 0 if damaged.
-        error: what is wrong, "" if every pixel can be decoded.
-        notes: what is odd and does no harm, such as "CMYK" or "trailing bytes".
-    """
-
-    hash: str
-    width: int
-    height: int
-    error: str
-    notes: tuple[str, ...] = ()
-
-
-_Key = tuple[int, int]  # size in bytes, time of the last change in nanoseconds
-_Known = dict[str, tuple[_Key, Scan]]
-
 
 Keep = Callable[[str, Image.Image], None]  # is given content hash and upright RGB picture
 
@@ -87,42 +60,39 @@ def scan(
         error; nothing is raised for it.
     """
     cache = _cache_file(root)
-    keys = {path: _key(root / path) for path in paths}
-    current = _still_true(_read_cache(cache), keys)
-    if len(current) < len(keys):
+    keys = remembered.keys_of(root, paths)
+    found = remembered.read(cache).still_true(paths, keys)
+    scans = [scan for scan in found if scan is not None]
+    if len(scans) < len(paths):
         with _alone(cache):
-            current = _scan_new(root, keys, cache, keep, show_progress)
-    return [current[path] for path in paths]
-
-
-def _still_true(known: _Known, keys: Mapping[str, _Key | None]) -> dict[str, Scan]:
-    return {p: known[p][1] for p, key in keys.items() if p in known and known[p][0] == key}
+            scans = _scan_new(root, paths, keys, cache, keep, show_progress)
+    return scans
 
 
 def _scan_new(
     root: Path,
-    keys: Mapping[str, _Key | None],
+    paths: Sequence[str],
+    keys: Keys,
     cache: Path | None,
     keep: Keep | None,
     show_progress: bool,
-) -> dict[str, Scan]:
+) -> list[Scan]:
     """Return the scans, after decoding what the cache does not hold by now."""
-    known = _read_cache(cache)
-    current = _still_true(known, keys)
-    pending = [path for path in keys if path not in current]
+    known = remembered.read(cache)
+    found = known.still_true(paths, keys)
+    # Each file once; positions and lists, since a million entries of a dict take 100 MB.
+    pending = list({path: i for i, path in enumerate(paths) if found[i] is None}.values())
+    scans: list[Scan] = []
     try:
-        for path, result in scan_all(root, pending, keep, show_progress):
-            current[path] = result
+        for _, result in scan_all(root, [paths[i] for i in pending], keep, show_progress):
+            scans.append(result)
     finally:  # also when interrupted: what has been decoded need not be decoded again
-        fresh: _Known = {}
-        for path in pending:
-            key, found = keys[path], current.get(path)
-            # A file that can't be read may be readable next time, unchanged.
-            if key and found and not found.error.startswith(_UNREADABLE):
-                fresh[path] = key, found
-        if fresh:
-            _write_cache(cache, known | fresh)
-    return current
+        done = pending[: len(scans)]
+        fresh = known.with_new([paths[i] for i in done], keys[done], scans)
+        if fresh is not known:
+            remembered.write(cache, fresh)
+    new = {paths[i]: result for i, result in zip(pending, scans, strict=True)}
+    return [new[p] if old is None else old for p, old in zip(paths, found, strict=True)]
 
 
 @contextmanager
@@ -148,7 +118,7 @@ def scan_all(
         return
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
-        results = pool.map(lambda path: scan_file(root / path, keep), paths)
+        results = _in_order(pool, lambda path: scan_file(root / path, keep), paths)
         # Not even made where nobody would see it: a bar leaves a thread behind, which makes the
         # forks of the data loader warn.
         if show_progress and sys.stderr.isatty():
@@ -156,6 +126,19 @@ def scan_all(
         yield from zip(paths, results, strict=True)
     finally:  # an interrupt must not wait for the pictures still in the queue
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[str], Scan], paths: Iterable[str]
+) -> Iterator[Scan]:
+    """Do the work in the pool, which would itself queue all paths at once: a KiB for each."""
+    waiting: deque[Future[Scan]] = deque()
+    for path in paths:
+        waiting.append(pool.submit(work, path))
+        if len(waiting) == MAX_QUEUED:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def scan_file(path: Path, keep: Keep | None = None) -> Scan:
@@ -169,7 +152,7 @@ def scan_file(path: Path, keep: Keep | None = None) -> Scan:
     except FileNotFoundError:
         return Scan("", 0, 0, "no such file, or a link to nothing")
     except OSError as error:
-        return Scan("", 0, 0, f"{_UNREADABLE}: {error.strerror or error}")
+        return Scan("", 0, 0, f"{UNREADABLE}: {error.strerror or error}")
     digest = blake2b(f"{upright.width}x{upright.height}:".encode(), digest_size=16)
     digest.update(upright.tobytes())
     if keep:
@@ -203,58 +186,9 @@ def _notes(path: Path, content: str, mode: str, has_alpha: bool) -> tuple[str, .
     return tuple(note for note, holds in notes.items() if holds)
 
 
-def _key(path: Path) -> _Key | None:
-    """Return what changes when the file does; None for a file that is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    # The change time too: a copy may keep size and modification time.
-    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
-
-
 def _cache_file(root: Path) -> Path | None:
     name = blake2b(os.fsencode(os.path.realpath(root)), digest_size=16).hexdigest()
     try:
-        return cache_home() / "scans" / f"{name}.json"
+        return cache_home() / "scans" / f"{name}.scans"
     except RuntimeError:  # no home folder
         return None
-
-
-def _read_cache(file: Path | None) -> _Known:
-    """Return what is known; nothing where the file is absent, damaged or of other rules.
-
-    The first line is the checksum of the second, so a file that passes holds what was written.
-    """
-    try:
-        checksum, body = file.read_bytes().split(b"\n", 1) if file else (b"", b"")
-    except (OSError, ValueError):
-        return {}
-    if checksum.decode("ascii", "replace") != _checksum(body):
-        return {}
-    return {
-        path: ((size, time), Scan(content, width, height, error, tuple(notes)))
-        for path, (size, time, content, width, height, error, notes) in json.loads(body).items()
-    }
-
-
-def _write_cache(file: Path | None, known: _Known) -> None:
-    """Write the cache whole or not at all; without it the next start is slow, and no worse."""
-    if file is None:
-        return
-    body = json.dumps({path: (*key, *astuple(found)) for path, (key, found) in known.items()})
-    data = body.encode("ascii")
-    temporary = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as out:
-            temporary = out.name
-            out.write(f"{_checksum(data)}\n".encode() + data)
-        os.replace(temporary, file)
-    except OSError:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _checksum(body: bytes) -> str:
-    return blake2b(_RULES.encode() + body, digest_size=16).hexdigest()

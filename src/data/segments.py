@@ -21,6 +21,7 @@ SUFFIX = ".pixels"
 ROW = np.dtype([("hash", "V16"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4")])
 _END = struct.Struct("<q16s16s")  # rows, checksum of the table, mark
 _MARK = b"waggle pixels 1\n"
+END_BYTES = _END.size  # of a segment, beside its pixels and rows
 
 
 class Segment:
@@ -116,7 +117,8 @@ def write_table(file: BinaryIO, rows: Mapping[bytes, tuple[int, int, int]]) -> N
         file: It stands behind the pixels.
         rows: Hash -> offset, height and width.
     """
-    table = np.array([(name, *row) for name, row in rows.items()], ROW).tobytes()
+    made = ((name, *row) for name, row in rows.items())
+    table = np.fromiter(made, ROW, len(rows)).tobytes()
     file.write(table + _END.pack(len(rows), _checksum(table), _MARK))
 
 

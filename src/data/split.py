@@ -140,9 +140,10 @@ def assign_splits(
         fractions: from `wanted_fractions`.
         split_seed: another seed deals another split.
     """
-    splits = np.array([split or "train" for split in said], dtype="<U5")
+    splits = [split or "train" for split in said]
     pool = [i for i, split in enumerate(said) if split in ("", "train")]
     if fractions:
         for unit in deal(make_units(pool, labels, hashes, groups), fractions, split_seed, hashes):
-            splits[unit.members] = unit.split
-    return splits
+            for i in unit.members:
+                splits[i] = unit.split
+    return np.array(splits, dtype="<U5")

@@ -3,13 +3,14 @@
 import csv
 import io
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from src.errors import UserError, nearest
 
-Row = dict[str, str]
+Row = tuple[str, ...]
 MAX_NAMED = 20  # how many faulty rows or files one message lists
 # What people call the splits elsewhere.
 OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -29,26 +30,26 @@ def labelled_rows(path: Path, splits: Sequence[str]) -> list[tuple[str, str, str
     Raises:
         UserError: no CSV, an empty label, an unknown split, a file that is missing or named twice.
     """
-    rows = read_table(path, ["path", "label"])
+    rows = read_table(path, ["path", "label"], ["split", "group"])
     if not rows:
         raise UserError(f"{path} names its columns and no pictures.")
     _check_labels_and_splits(path, rows, splits)
-    resolved = [resolve(path.parent, row["path"]) for row in rows]
+    resolved = [resolve(path.parent, row[0]) for row in rows]
     _check_files(path, rows, resolved)
-    return [
-        (name, row["label"].strip(), row.get("split", "").strip(), row.get("group", "").strip())
+    return [  # interned: the same few words in every row
+        (name, *(sys.intern(value.strip()) for value in row[1:]))  # type: ignore[misc]
         for (name, _), row in zip(resolved, rows, strict=True)
     ]
 
 
 def _check_labels_and_splits(path: Path, rows: Sequence[Row], splits: Sequence[str]) -> None:
-    unlabelled = [row["path"] for row in rows if not row["label"].strip()]
+    unlabelled = [name for name, label, _, _ in rows if not label.strip()]
     if unlabelled:
         raise UserError(
             f"{path}: {len(unlabelled):,} of {len(rows):,} rows have an empty label:\n"
             + some_of(unlabelled)
         )
-    for name in dict.fromkeys(row.get("split", "").strip() for row in rows):
+    for name in dict.fromkeys(split.strip() for _, _, split, _ in rows):
         if name not in ("", *splits):
             raise UserError(
                 f"{path}: unknown split '{name}'. Allowed are {', '.join(splits)} or an empty "
@@ -58,7 +59,7 @@ def _check_labels_and_splits(path: Path, rows: Sequence[Row], splits: Sequence[s
 
 def _check_files(path: Path, rows: Sequence[Row], resolved: Sequence[tuple[str, bool]]) -> None:
     pairs = zip(rows, resolved, strict=True)
-    missing = [row["path"] or "(an empty path)" for row, (_, there) in pairs if not there]
+    missing = [row[0] or "(an empty path)" for row, (_, there) in pairs if not there]
     if missing:
         raise UserError(
             f"{path}: {len(missing):,} of {len(rows):,} rows have no file behind them:\n"
@@ -72,45 +73,64 @@ def _check_files(path: Path, rows: Sequence[Row], resolved: Sequence[tuple[str, 
         )
 
 
-def read_table(path: Path, needed: Iterable[str], *, errors: str = "strict") -> list[Row]:
+def read_table(
+    path: Path, needed: Sequence[str], optional: Sequence[str] = (), *, errors: str = "strict"
+) -> list[Row]:
     """Read a CSV file with a header line; column names are taken without case and outer blanks.
 
     Args:
         path: UTF-8 text, with or without a byte order mark.
         needed: columns that must be there; others may be there as well.
+        optional: columns that are "" in every row where they are missing.
         errors: "surrogateescape" for files of ours, which keep file names that are no UTF-8.
+
+    Returns:
+        The rows, each with the values of `needed` and `optional` in their order.
 
     Raises:
         UserError: the file can't be read, is no text, is no CSV, or lacks a column.
     """
-    text = _read_text(path, errors)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    data = _read_bytes(path, errors)
+    # Not from one string: StringIO takes four bytes for each character.
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", errors, newline="")
+    reader = csv.reader(text, strict=True)
+    rows: list[list[str]] = []
+    odd: tuple[int, int] | None = None  # line and length of the first row of another length
     try:
-        rows = [(reader.line_num, row) for row in reader if row]
+        for row in reader:
+            if row and rows and odd is None and len(row) != len(rows[0]):
+                odd = reader.line_num, len(row)
+            rows += [row] if row else []
     except csv.Error as error:
         raise UserError(f"{path} is no CSV: line {reader.line_num}: {error}.") from error
     if not rows:
         raise UserError(f"{path} is empty. Its first line must name the columns: path,label.")
-    columns = [name.strip().lower() for name in rows[0][1]]
+    columns = [name.strip().lower() for name in rows[0]]
     _check_columns(path, columns, needed)
-    return list(_to_dicts(path, columns, rows[1:]))
+    if odd is not None:
+        raise UserError(
+            f"{path}, line {odd[0]}: {odd[1]} values for {len(columns)} columns. "
+            "Put quotes around a value that holds a comma."
+        )
+    where = [columns.index(name) if name in columns else -1 for name in (*needed, *optional)]
+    return [tuple(row[at] if at >= 0 else "" for at in where) for row in rows[1:]]
 
 
-def _read_text(path: Path, errors: str) -> str:
+def _read_bytes(path: Path, errors: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror or error}.") from error
     try:
-        text = data.decode("utf-8-sig", errors)
+        data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is no UTF-8 text (byte {error.start:,} is {data[error.start]:#04x}). "
             "Save it as 'CSV UTF-8'."
         ) from error
-    if "\0" in text:
+    if b"\0" in data:
         raise UserError(f"{path} is a binary file, not a CSV: it holds zero bytes.")
-    return text
+    return data
 
 
 def _check_columns(path: Path, columns: Sequence[str], needed: Iterable[str]) -> None:
@@ -129,30 +149,17 @@ def _check_columns(path: Path, columns: Sequence[str], needed: Iterable[str]) ->
     )
 
 
-def _to_dicts(
-    path: Path, columns: Sequence[str], rows: Iterable[tuple[int, list[str]]]
-) -> Iterator[Row]:
-    for line, values in rows:
-        if len(values) != len(columns):
-            raise UserError(
-                f"{path}, line {line}: {len(values)} values for {len(columns)} columns. "
-                "Put quotes around a value that holds a comma."
-            )
-        yield dict(zip(columns, values, strict=True))
-
-
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV file, whole or not at all; `read_table` gives the same values back."""
     # All quoted, because csv leaves a lone carriage return in a file's name bare and then reads it
     # as the end of the line.
-    buffer = io.StringIO(newline="")
-    plain = csv.writer(buffer, lineterminator="\n")
-    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    plain.writerow(columns)
-    for row in rows:
-        (quoted if any("\r" in value for value in row) else plain).writerow(row)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(buffer.getvalue().encode("utf-8", "surrogateescape"))
+    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            (quoted if "\r" in "".join(row) else plain).writerow(row)
     os.replace(temporary, path)
 
 

@@ -85,21 +85,21 @@ class Augmentation:
             )
         return result
 
-    def check(self, image_size: int) -> tuple[int, ...]:
+    def check(self, height: int, width: int) -> tuple[int, ...]:
         """Try the pipeline on one grey picture, before any training; return the result's shape.
 
         Raises:
             UserError: if it fails, or turns out anything but uint8 pixels.
         """
-        grey = np.full((image_size, image_size, 3), 128, np.uint8)
+        grey = np.full((height, width, 3), 128, np.uint8)
         try:
             return self(grey, 0, 0).shape
         except UserError:
             raise
         except Exception as error:  # whatever a transform raises is the recipe's mistake here
             raise UserError(
-                f"{_WHERE} fails on a picture of {image_size} pixels: {_one_line(error)}. Mend the "
-                "transform that it speaks of, or data.image_size."
+                f"{_WHERE} fails on a picture of {width} x {height} pixels: {_one_line(error)}. "
+                "Mend the transform that it speaks of, or data.image_size."
             ) from error
 
     def _rekey(self, epoch: int, index: int, showing: int) -> None:

@@ -11,6 +11,13 @@ def start_method() -> str:
     return "fork" if sys.platform == "linux" else "spawn"
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may run on: a container may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def start_worker(worker_id: int) -> None:
     """Prepare a worker; called in it, before its first batch.
 

@@ -42,7 +42,7 @@ class NonFiniteGuard(Callback):
         """Raise RunFailureError for a loss that is infinite or no number."""
         self._unseen, self._batch = self._unseen + 1, (batch["index"], batch_idx)
         due = self._unseen >= self.every_n_steps or trainer.is_last_batch
-        if self._loss.device.type == "cpu" or due:
+        if due or not _waits(self._loss):
             self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
@@ -87,6 +87,11 @@ class NonFiniteGuard(Callback):
                 f"{trainer.current_epoch}): the weights have diverged. {_ADVICE}; no checkpoint "
                 "was written from them."
             )
+
+
+def _waits(loss: torch.Tensor) -> bool:
+    """Return whether the program would wait for its device to look at a loss."""
+    return loss.device.type != "cpu"
 
 
 def _files(trainer: Trainer, batch: torch.Tensor) -> str:

@@ -1,0 +1,69 @@
+"""In which sizes pictures are decoded, and which of them the cache holds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from src.data.audit import Keep
+from src.data.cache import Writer, fill, limit_bytes, open_store
+from src.data.index import Index
+from src.data.segments import Stored
+from src.preprocess import MAX_ASPECT, Rule, StoredRule
+
+Form = tuple[int, StoredRule]  # side in pixels and resize rule
+TRAIN = "train"
+
+
+class Decoded:
+    """The decoded pictures of a data set, those to train on in a size of their own if wanted.
+
+    Args:
+        cache: As `data.cache`.
+        image_size: Side of the pictures that are scored.
+        resize: Their rule.
+        cache_size: Side of those to train on; None means that all are decoded alike.
+    """
+
+    def __init__(
+        self, cache: bool | str, image_size: int, resize: Rule, cache_size: int | None
+    ) -> None:
+        self.cache, self.image_size, self.resize = cache, image_size, resize
+        self.cache_size = cache_size
+        self._stored: dict[Form, Stored] = {}  # in the order of the index
+
+    def form(self, split: str) -> Form:
+        """Return the size and the rule of the pictures of a split."""
+        if split != TRAIN or self.cache_size is None:
+            return self.image_size, self.resize
+        return self.cache_size, "stretch" if self.resize == "stretch" else "cover"
+
+    def training_shapes(self) -> list[tuple[int, int]]:
+        """Return height and width of square, tall and wide training pictures; or of all."""
+        size, rule = self.form(TRAIN)
+        long = size * MAX_ASPECT if rule == "cover" else size
+        return list(dict.fromkeys([(size, size), (long, size), (size, long)]))
+
+    @contextmanager
+    def keeping(self, split: str) -> Iterator[Keep | None]:
+        """Give what keeps a picture while it is looked at, in the form of a split."""
+        store = open_store(self.cache, *self.form(split))
+        if store is None:
+            yield None
+            return
+        with Writer(store, limit_bytes()) as writer:
+            yield writer.keep
+
+    def fill(self, index: Index) -> None:
+        """See to it that the cache holds each picture in its form, as far as it may."""
+        splits = list(index.counts())
+        for form in dict.fromkeys(map(self.form, splits)):
+            wanted = np.isin(index.splits, [name for name in splits if self.form(name) == form])
+            store = open_store(self.cache, *form)
+            if store is not None:
+                self._stored[form] = fill(store, index, wanted)
+
+    def of(self, index: Index, split: str) -> Stored | None:
+        """Return the pixels of one split of the index that was filled."""
+        stored = self._stored.get(self.form(split))
+        return stored and stored.take(np.flatnonzero(index.splits == split))

@@ -1,0 +1,114 @@
+"""How fast a network and its data are on this machine, measured in moments.
+
+From that follows how many worker processes a training is worth, and in which precision.
+"""
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Step = Callable[[Batch], Tensor]
+
+SECONDS = 1.0  # for the batches, and again for the steps
+# Share of a step's time that the data must take to be worth a process of its own. Beside a step
+# that computes on all cores, workers take as much from it as they give: docs/benchmarks.md.
+WORTH_IT, WORTH_IT_BESIDE = 0.03, 0.5
+_MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+_TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one batch.
+
+    Attributes:
+        data: Reading and augmenting, in one process.
+        step: Forward and backward, once the batch is there.
+        beside: Whether the step computes on the cores that make the data.
+    """
+
+    data: float
+    step: float
+    beside: bool
+
+    def workers(self, cores: int) -> int:
+        """Return the smallest number of processes that keep up with the steps, 0 to cores."""
+        if self.data <= (WORTH_IT_BESIDE if self.beside else WORTH_IT) * self.step:
+            return 0
+        return min(max(cores, 1), math.ceil(self.data / self.step))
+
+
+def measure(
+    net: nn.Module, loss: nn.Module, batches: Iterator[Batch], device: torch.device, precision: str
+) -> Pace:
+    """Return the pace of a training; the network and the random numbers stay as they are.
+
+    Args:
+        net: It takes uint8 [B, H, W, 3].
+        loss: Of logits and targets.
+        batches: To train on; as many are taken as there is time for.
+        device: Where the training will run.
+        precision: As for `trainer.precision`.
+    """
+    latest: list[Batch] = []
+
+    def fetch() -> None:
+        latest[:] = [next(batches)]
+
+    data = seconds_of(fetch, SECONDS)
+    with torch.random.fork_rng():
+        step = make_step(copy.deepcopy(net), loss, device, precision)
+        batch = {name: tensor.to(device) for name, tensor in latest[0].items()}
+        return Pace(data, seconds_of(lambda: step(batch), SECONDS, device), device.type == "cpu")
+
+
+def make_step(net: nn.Module, loss: nn.Module, device: torch.device, precision: str) -> Step:
+    """Return forward and backward of a network, which is moved to the device.
+
+    The result of a step is its logits, float [B, C].
+    """
+    net.to(device, _TRUE.get(precision)).train()
+
+    def step(batch: Batch) -> Tensor:
+        net.zero_grad()
+        with autocast(device, precision):
+            logits: Tensor = net(batch["image"])
+            value = loss(logits, batch["target"])
+        value.backward()
+        return logits.detach().float()
+
+    return step
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context that a mixed precision computes in; an empty one for the others."""
+    dtype = _MIXED.get(precision)
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def seconds_of(once: Callable[[], Any], budget: float, device: torch.device | None = None) -> float:
+    """Return the median time of one call, after a first that does not count.
+
+    Args:
+        once: What is timed; called twice at least.
+        budget: Seconds after which no further call begins.
+        device: What is waited for after each call; None waits for nothing.
+    """
+    end = time.perf_counter() + budget
+    times: list[float] = []
+    while len(times) < 2 or time.perf_counter() < end:
+        start = time.perf_counter()
+        once()
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

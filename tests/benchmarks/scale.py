@@ -1,0 +1,323 @@
+"""How the start of a run grows with the number of pictures: `python -m tests.benchmarks.scale`.
+
+Small pictures, each of its own content, are made once for every size. A process of its own then
+lists, checks, splits and caches them, cold and warm, and fits are timed from their start to the end
+of their first step, in turn with those of the other sizes, so that a neighbour's load falls on all
+of them alike. Nothing is asserted: a time belongs to the machine it was taken on.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from lightning.pytorch import Callback
+
+from src.bench import machine, spread
+from tests.helpers import ROOT
+
+SIDE, NUM_CLASSES = 12, 10
+GB = 1e9
+PARTS = ("listing", "checking", "splitting", "cache", "record")
+PAGE, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "pictures" / "scale.png"
+HEAD = "\n## Scale\n"
+BEGIN, END = "<!-- scale:begin -->", "<!-- scale:end -->"
+_ABOUT = """\
+Microseconds a picture of {side} x {side} pixels, cold (nothing is known yet: every file is decoded
+and put into the cache) and warm (the second start), and the peak memory of the process, of which
+about 0.4 GB are the libraries. Checking is the decoding of every file, cold, and the look whether
+it has changed, warm; record is `samples.csv` and the fingerprint. The last column is what a user
+waits for: the time from the start of a warm `fit` to the end of its first step, as the median of
+{repeats} turns and the middle half of them.
+"""
+
+
+class FirstStep(Callback):
+    """Writes down when the first training step has ended.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Write the time, once."""
+        if not self.path.exists():
+            self.path.write_text(repr(time.time()))
+
+
+def make_pictures(root: Path, count: int) -> None:
+    """Fill `root` with PNGs of seeded noise in a folder for each class; keep a whole one."""
+    done = root.with_name(f"{root.name}.done")
+    if done.exists():
+        return
+    for label in range(NUM_CLASSES):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(label, count, NUM_CLASSES):
+            (folder / f"{number:07}.png").write_bytes(_png(number))
+    done.touch()
+
+
+def _png(number: int) -> bytes:
+    pixels = np.random.Generator(np.random.Philox(number)).integers(
+        0, 256, (SIDE, 1 + 3 * SIDE), np.uint8
+    )
+    pixels[:, 0] = 0  # the row's filter: none
+    header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels.tobytes(), 0)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def prepare(root: Path, scratch: Path) -> dict[str, float]:
+    """Do in this process what a fit does before its Trainer; return seconds and peak bytes."""
+    import resource
+
+    from PIL import Image
+
+    from src.data import audit, datamodule, find
+
+    Image.init()  # imports all formats, which the first picture would wait for
+    seconds: dict[str, float] = defaultdict(float)
+    _time(find, "list_data", "listing", seconds)
+    _time(audit, "scan", "checking", seconds)
+    _time(find, "make_index", "splitting", seconds)
+    data = datamodule.DataModule(root=str(root), image_size=16, batch_size=32)
+    start = time.perf_counter()
+    data.prepare("fit")
+    before_record = time.perf_counter()
+    seconds["cache"] = before_record - start - sum(seconds.values())
+    data.index("fit").to_csv(scratch / "samples.csv")
+    data.index("fit").fingerprint()
+    end = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {**seconds, "record": end - before_record, "all": end - start, "peak_bytes": peak}
+
+
+def _time(module: Any, name: str, part: str, seconds: dict[str, float]) -> None:
+    real: Callable[..., Any] = getattr(module, name)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return real(*args, **kwargs)
+        finally:
+            seconds[part] += time.perf_counter() - start
+
+    setattr(module, name, timed)
+
+
+class Place:
+    """The folder of one size: pictures, cache and what runs leave.
+
+    Args:
+        out: The folder of all sizes.
+        size: Number of pictures.
+    """
+
+    def __init__(self, out: Path, size: int) -> None:
+        self.folder, self.size = out / str(size), size
+        self.pictures, self.cache = self.folder / "pictures", self.folder / "cache"
+
+    def run(self, *words: str) -> str:
+        """Run a Python program with this cache; return what it prints."""
+        env = {**os.environ, "XDG_CACHE_HOME": str(self.cache)}
+        command = [sys.executable, "-m", *words]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        return done.stdout
+
+    def prepared(self) -> dict[str, float]:
+        """Return what `prepare` measures in a process of its own."""
+        found: dict[str, float] = json.loads(self.run(__spec__.name, "--prepare", str(self.folder)))
+        return found
+
+    def first_step(self) -> float:
+        """Return the seconds from the start of a fit to the end of its first step."""
+        run_dir, moment, config = (self.folder / name for name in ("run", "moment", "config.yaml"))
+        shutil.rmtree(run_dir, ignore_errors=True)
+        moment.unlink(missing_ok=True)
+        config.write_text(yaml.safe_dump(_config(self.pictures, moment)), encoding="utf-8")
+        start = time.time()
+        self.run("src.train", "fit", "--config", str(config), "--run_dir", str(run_dir))
+        return float(moment.read_text()) - start
+
+
+def _config(pictures: Path, moment: Path) -> dict[str, Any]:
+    callback = {
+        "class_path": f"{__spec__.name}.FirstStep",
+        "init_args": {"path": str(moment)},
+    }
+    return {
+        "data": {"root": str(pictures), "image_size": 16, "batch_size": 32},
+        "model": {"net": {"class_path": "src.models.SmallResNet"}},
+        "trainer": {
+            "accelerator": "cpu",
+            "logger": False,
+            "max_steps": 1,
+            "limit_val_batches": 0,
+            "callbacks": [callback],
+        },
+    }
+
+
+def measure(out: Path, sizes: Sequence[int], repeats: int) -> dict[str, Any]:
+    """Return every size's measurements, cold, warm and of the first step."""
+    places = [Place(out, size) for size in sizes]
+    found: dict[str, Any] = {}
+    for place in places:
+        place.pictures.mkdir(parents=True, exist_ok=True)
+        make_pictures(place.pictures, place.size)
+        shutil.rmtree(place.cache, ignore_errors=True)
+        cold, warm = place.prepared(), place.prepared()
+        found[str(place.size)] = {"cold": cold, "warm": warm, "first_step_seconds": []}
+        print(f"{place.size:,}: cold {cold}, warm {warm}", file=sys.stderr, flush=True)
+    for _ in range(repeats):
+        for place in places:
+            found[str(place.size)]["first_step_seconds"].append(place.first_step())
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Lay the measurements out as a Markdown table."""
+    head = ["pictures", "start", *PARTS, "all, us a picture", "peak memory, GB", "first step, s"]
+    rows = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
+    for size, measured in found.items():
+        for state in ("cold", "warm"):
+            times = measured[state]
+            each = [f"{times[part] / int(size) * 1e6:.1f}" for part in (*PARTS, "all")]
+            peak = f"{times['peak_bytes'] / GB:.2f}"
+            step = _step(measured["first_step_seconds"]) if state == "warm" else ""
+            rows.append([f"{int(size):,}", state, *each, peak, step])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _step(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return ""
+    low, high = spread(seconds)
+    return f"{statistics.median(seconds):.2f} ({low:.2f} to {high:.2f})"
+
+
+def later(found: dict[str, Any]) -> str:
+    """Say how much later than the smallest size each other one takes its first step."""
+    first, *others = found
+    base = found[first]["first_step_seconds"]
+    if not base or not others:
+        return ""
+    parts = []
+    for size in others:
+        turns = zip(found[size]["first_step_seconds"], base, strict=True)
+        parts.append(f"{int(size):,}: {statistics.median(a - b for a, b in turns):.2f} s")
+    return f"Later than {int(first):,} pictures, median of the turns' differences: " + ", ".join(
+        parts
+    )
+
+
+def draw(found: dict[str, Any], path: Path) -> bool:
+    """Draw time a picture and memory over the number of pictures; return whether it could be."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sizes = [int(size) for size in found]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
+    for state, colour in (("cold", "#1f5fa8"), ("warm", "#c8720a")):
+        times = [found[str(size)][state]["all"] / size * 1e6 for size in sizes]
+        peaks = [found[str(size)][state]["peak_bytes"] / GB for size in sizes]
+        for axes, values in ((left, times), (right, peaks)):
+            axes.loglog(sizes, values, "o-", color=colour, lw=2, label=state)
+        left.axhline(times[-1], color=colour, ls=":", lw=1.2)
+    right.axhline(1.5, color="#a02c2c", ls="--", lw=1.2)
+    right.annotate("limit: 1.5 GB", (sizes[0], 1.5), (0, 4), textcoords="offset points")
+    left.set_yticks([1, 10, 100, 1000, 10_000], ["1", "10", "100", "1,000", "10,000"])
+    left.set_ylim(1, 10_000)
+    right.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
+    titles = ("µs to prepare a picture (dotted: flat)", "peak memory of the process, GB")
+    for axes, title in zip((left, right), titles, strict=True):
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_xlabel("pictures")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.grid(True, color="#dddddd", lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return True
+
+
+def write_page(page: Path, section: str) -> None:
+    """Put the section between its marks in the page, which is begun if it isn't there."""
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
+    if BEGIN not in text:
+        text = text if HEAD in text else f"{text.rstrip()}\n{HEAD}"
+        text = text.replace(HEAD, f"{HEAD}\n{BEGIN}\n{END}\n", 1)
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{section.strip()}\n{END}{after}", encoding="utf-8")
+
+
+def section(record: dict[str, Any], drawn: bool) -> str:
+    """Return the page's text on these measurements."""
+    about, found = record["machine"], record["sizes"]
+    parts = [
+        _ABOUT.format(repeats=record["repeats"], side=SIDE).strip(),
+        table(found),
+        later(found),
+        f"{about['processor']}, {about['cores']} cores, {about['system']}, {about['date']}. "
+        "`python -m tests.benchmarks.scale` measures it again.",
+    ]
+    if drawn:
+        parts.insert(
+            1, "![Time to prepare a picture and peak memory, over pictures](pictures/scale.png)"
+        )
+    return "\n\n".join(part for part in parts if part)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Measure, print the table, and write the numbers, with `--page` also page and picture."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="numbers of pictures")
+    parser.add_argument("--out", type=Path, default=Path("scale"), help="pictures, caches, numbers")
+    parser.add_argument("--repeats", type=int, default=5, help="fits of each size (5)")
+    parser.add_argument("--page", type=Path, help=f"also write into this page, say {PAGE.name}")
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(args)
+    if options.prepare:
+        print(json.dumps(prepare(options.prepare / "pictures", options.prepare)))
+        return
+    sizes = [int(size) for size in options.sizes.split(",")]
+    found = measure(options.out.absolute(), sizes, options.repeats)
+    record = {"machine": machine(), "repeats": options.repeats, "sizes": found}
+    (options.out / "scale.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"{table(found)}\n{later(found)}")
+    if options.page:
+        drawn = draw(found, options.page.parent / "pictures" / PICTURE.name)
+        write_page(options.page, section(record, drawn))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What makes a run fast changes no byte of it: sizes in the cache, the number of workers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from src import fitting, pace
+from src.pace import Pace
+from tests.cli.conftest import TINY, Cli
+from tests.cli.test_fit import RECIPE, assert_same_run
+
+LINE = r"data\.num_workers: (\d+), since 8 pictures take [\d.]+ ms to make and [\d.]+ ms to learn"
+
+
+def test_a_run_with_sizes_of_its_own(cli: Cli, pictures: Path) -> None:
+    """The cache, the number of workers and a resume change no byte of it."""
+    words = [
+        "fit",
+        f"--data.root={pictures}",
+        *RECIPE,
+        "--data.resize=crop",
+        "--data.cache_size=40",
+    ]
+    crop = "{class_path: albumentations.RandomCrop, init_args: {height: 32, width: 32}}"
+    words += [f"--data.augment=[{crop}]"]
+    assert cli(*words, "--run_dir=a", "--trainer.max_epochs=2").code == 0
+    assert cli(*words, "--run_dir=b", "--trainer.max_epochs=2", "--data.cache=false").code == 0
+    assert_same_run(Path("a"), Path("b"))
+    refused = cli(*words, "--run_dir=a", "--ckpt_path=last", "--data.cache_size=48")
+    assert refused.code == 2
+    assert "cache_size" in refused.err
+    assert cli("test", "--run_dir=a").code == 0
+
+
+class TestWorkers:
+    def test_auto_measures_and_says_so(
+        self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pace, "SECONDS", 0.01)
+        words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
+        ended = cli(*words, "--run_dir=run", "--data.num_workers=auto")
+        assert ended.code == 0
+        assert re.search(LINE, ended.out)
+        assert "num_workers: auto" in Path("run/config.yaml").read_text()
+        assert cli("test", "--run_dir=run").code == 0
+
+    def test_what_was_measured_is_what_is_used(
+        self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+        monkeypatch.setattr(fitting, "measure", lambda *_: Pace(1.5, 1.0, beside=True))
+        monkeypatch.setattr(fitting, "usable_cores", lambda: 2)
+        monkeypatch.setattr("src.data.datamodule.start_method", lambda: asked.append(1) or "fork")
+        words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
+        flip = "[{class_path: albumentations.HorizontalFlip}]"
+        ended = cli(*words, "--run_dir=run", "--data.num_workers=auto", f"--data.augment={flip}")
+        assert ended.code == 0
+        assert "data.num_workers: 2, since" in ended.out
+        assert len(asked) == 1  # the training's loader alone: the others decode nothing
+
+    def test_a_trial_run_does_not_measure(self, cli: Cli, pictures: Path) -> None:
+        words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.fast_dev_run=true"]
+        ended = cli(*words, "--data.num_workers=auto")
+        assert ended.code == 0
+        assert "num_workers" not in ended.out
+
+    def test_another_word(self, cli: Cli, pictures: Path) -> None:
+        ended = cli("fit", f"--data.root={pictures}", *TINY, "--data.num_workers=many")
+        assert ended.code == 2
+        assert re.search(r"data\.num_workers.*'?auto'?", ended.err, re.S)

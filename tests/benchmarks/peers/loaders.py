@@ -17,6 +17,7 @@ import torch
 from src.bench import machine
 from src.measure import Bench, Case
 from src.memory import keep_freed_memory
+from src.models import SeedCNN
 from src.run import write_json
 from tests.benchmarks.peers.torch_pil import SIDE, TorchPil
 
@@ -40,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def measure(root: Path, repeats: int, steps: int) -> dict[str, list[float]]:
     """Return images a second of every measurement, a number for each turn."""
-    case = Case("SeedCNN", SIDE, BATCH_SIZE)
+    case = Case("SeedCNN", SIDE, BATCH_SIZE, SeedCNN)
     ours = Bench(case, root, augmented=True, workers=0, steps=steps)
     peer = TorchPil(root / "train", BATCH_SIZE, steps)
     cores = os.cpu_count() or 1

@@ -11,6 +11,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import torch
 
 from src.data.sources import SyntheticInsects
 from src.data.workers import usable_cores
-from src.errors import UserError
+from src.errors import RunFailureError, UserError
 from src.failures import end_with_message
 from src.measure import CASES, Bench, Case, case_of
 from src.memory import keep_freed_memory
@@ -27,6 +28,8 @@ from src.probe import Way, probe
 from src.run import versions, write_json
 from src.startup import start_twice
 
+WAITING = "of trainer.fit, augmented, waiting for data"
+BUSY = "of trainer.fit, augmented, with a busy GPU"
 Measurements = dict[str, Callable[[], float]]
 
 
@@ -39,6 +42,8 @@ def main(args: Sequence[str] | None = None) -> int:
         torch.set_num_threads(usable_cores())
         result: dict[str, Any] = {"machine": machine(), "options": vars(options), "nets": {}}
         for case in [case_of(options.config)] if options.config else CASES:
+            if options.batch_size is not None:
+                case = replace(case, batch_size=options.batch_size)
             found, lines = (_probe if options.probe else _measure)(case, options)
             result["nets"][case.name] = found
             print("\n".join(lines), flush=True)
@@ -65,18 +70,25 @@ def parser() -> argparse.ArgumentParser:
     add("--root", type=Path, metavar="DIR", help="pictures, as --data.root; without: built-in ones")
     add("--repeats", type=int, default=5, help="turns of every measurement (default: 5)")
     add("--steps", type=int, default=30, help="of one measurement (default: 30)")
+    add("--batch_size", type=int, help="instead of the network's own")
     add("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
     add("--workers", type=int, help="of the augmented loop and fit; without: as many as auto takes")
-    add("--start-workers", type=int, default=2, help="of the whole fits (default: 2)")
+    add("--start_workers", type=int, default=2, help="of the whole fits (default: 2)")
     add("--json", type=Path, metavar="FILE", help="write the numbers here too")
     return made
 
 
 def _check(options: Any) -> None:
-    for name, least in (("repeats", 1), ("steps", 2), ("workers", 0), ("start_workers", 0)):
+    for name, least in (
+        ("repeats", 1),
+        ("steps", 2),
+        ("workers", 0),
+        ("start_workers", 0),
+        ("batch_size", 2),
+    ):
         value = getattr(options, name)
         if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; allowed is {least} or more.")
+            raise UserError(f"--{name} is {value}; allowed is {least} or more.")
 
 
 def _probe(case: Case, options: Any) -> tuple[list[dict[str, Any]], list[str]]:
@@ -103,7 +115,10 @@ def _measure(case: Case, options: Any) -> tuple[dict[str, Any], list[str]]:
 def probe_table(case: Case, ways: Sequence[Way]) -> list[str]:
     """Return the lines of a network's probe, the last of which names the fastest way."""
     about = f"{case.name}, {case.image_size} pixels, batches of {case.batch_size}"
-    lines = [f"{about}: milliseconds of forward and backward, against {ways[0].name}"]
+    done = [way for way in ways if way.seconds]
+    if not done:
+        raise RunFailureError(f"{case.name} can't be trained here: {ways[0].reason}")
+    lines = [f"{about}: milliseconds of forward and backward, against {done[0].name}"]
     for way in ways:
         if way.reason:
             lines.append(f"  {way.name:22} not here: {way.reason}")
@@ -111,15 +126,15 @@ def probe_table(case: Case, ways: Sequence[Way]) -> list[str]:
         low, high = (1000 * end for end in spread(way.seconds))
         lines.append(
             f"  {way.name:22} {1000 * statistics.median(way.seconds):7.1f}  "
-            f"({low:.1f} to {high:.1f})  {ratio(ways[0].seconds, way.seconds):.2f} times as fast, "
+            f"({low:.1f} to {high:.1f})  {ratio(done[0].seconds, way.seconds):.2f} times as fast, "
             f"a probability differs by at most {way.difference:.1g}"
         )
-    best = min((w for w in ways if w.seconds), key=lambda w: statistics.median(w.seconds))
+    best = min(done, key=lambda w: statistics.median(w.seconds))
     return [*lines, f"  fastest: {best.name}{f' ({best.options})' if best.options else ''}"]
 
 
 def measure(case: Case, root: Path, options: Any) -> dict[str, list[float]]:
-    """Return images a second of every measurement, a number for each turn."""
+    """Return images a second of every measurement, a number for each turn; then shares of time."""
     with ExitStack() as open_benches:
 
         def bench(augmented: bool, workers: int | Literal["auto"]) -> Bench:
@@ -142,6 +157,7 @@ def measure(case: Case, root: Path, options: Any) -> dict[str, list[float]]:
         for _ in range(options.repeats):
             for name, once in todo.items():
                 found[name].append(once())
+        found |= {WAITING: full.waiting, **({BUSY: full.busy} if full.busy else {})}
     return found
 
 
@@ -150,8 +166,13 @@ def table(case: Case, found: dict[str, list[float]]) -> list[str]:
     about = f"{case.name}, {case.image_size} pixels, batches of {case.batch_size}"
     lines = [f"{about}: images a second"]
     for name, values in found.items():
+        if name in (WAITING, BUSY):
+            continue
         low, high = spread(values)
         lines.append(f"  {name:26} {statistics.median(values):8.0f}  ({low:.0f} to {high:.0f})")
+    for name in (WAITING, BUSY):
+        if name in found:
+            lines.append(f"  {name}: {statistics.median(found[name]):.1%}")
     allowed = allowed_by_cores(found["step on a resident batch"], found["loader, 0 workers"])
     against = found | {f"what {usable_cores()} cores allow": allowed}
     for one, other in (

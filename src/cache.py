@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.data.cache import LIMIT, by_use, limit_bytes
 from src.data.home import cache_home
+from src.data.room import LIMIT, by_use, limit_bytes, size_of, stores_in, sweep
 from src.data.segments import Segment
 from src.failures import end_with_message
 
@@ -49,7 +49,8 @@ def clear(place: Path, days: float = 0.0) -> str:
     """
     latest = time.time() - days * _DAY
     removed, freed = 0, 0
-    for path in by_use(place):
+    sweep(place)
+    for path in by_use(stores_in(place)):
         with contextlib.suppress(OSError):  # gone by now, or open on Windows
             found = path.stat()
             if days <= 0 or found.st_mtime < latest:
@@ -61,9 +62,9 @@ def clear(place: Path, days: float = 0.0) -> str:
 def table(place: Path) -> list[str]:
     """Return the lines of the list: store, pictures, MiB, and when it was last used."""
     head = ("pictures of (rule, pixels, decoder)", "number", "MiB", "last used")
-    rows = [head, *(_row(folder) for folder in sorted(place.glob("*")) if by_use(folder))]
+    rows = [head, *(_row(store) for store in stores_in(place) if by_use([store]))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    total = sum(path.stat().st_size for path in by_use(place))
+    total = sum(map(size_of, by_use(stores_in(place))))
     return [
         *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
         f"{total / _MIB:,.1f} of {limit_bytes() / _MIB:,.0f} MiB ({LIMIT}) in {place}",
@@ -71,13 +72,14 @@ def table(place: Path) -> list[str]:
 
 
 def _row(folder: Path) -> tuple[str, str, str, str]:
-    paths = by_use(folder)
-    pictures = 0
+    paths = by_use([folder])
+    pictures, latest = 0, 0.0
     for path in paths:
         with contextlib.suppress(ValueError, OSError):
             pictures += len(Segment(path).rows)
-    size = sum(path.stat().st_size for path in paths)
-    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(paths[-1].stat().st_mtime))
+            latest = path.stat().st_mtime
+    size = sum(map(size_of, paths))
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest))
     return folder.name, f"{pictures:,}", f"{size / _MIB:,.1f}", used
 
 

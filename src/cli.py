@@ -55,9 +55,11 @@ def run(args: list[str]) -> None:
     """Run one command."""
     quiet_libraries()
     keep_freed_memory()
-    gc.freeze()  # the imported libraries' objects: each full collection would look at them all
+    from_shell = args == sys.argv[1:]
+    if from_shell:  # each full collection would look at all objects of the libraries
+        gc.freeze()
     with tempfile.TemporaryDirectory() as scratch:
-        WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=args == sys.argv[1:])
+        WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=from_shell)
 
 
 class WaggleCLI(LightningCLI):

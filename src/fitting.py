@@ -153,14 +153,12 @@ def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | N
     """Settle what `data.num_workers: auto` means here, by a measurement; return a line on it."""
     if data.num_workers != "auto" or trainer.fast_dev_run:
         return None
+    if not data.works_for_batches:
+        data.settled_workers = 0
+        return "data.num_workers: 0, since nothing is decoded or augmented"
     cores = max(usable_cores() // trainer.num_devices, 1)
-    pace = measure(
-        model.net,
-        model.loss,
-        data.batches_to_try(),
-        trainer.strategy.root_device,
-        trainer.precision,
-    )
+    device = trainer.strategy.root_device
+    pace = measure(model.net, model.loss, data.batches_to_try(), device, trainer.precision)
     data.settled_workers = pace.workers(cores)
     return (
         f"data.num_workers: {data.settled_workers}, since {data.batch_size} pictures take "

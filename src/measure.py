@@ -8,10 +8,11 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -24,10 +25,17 @@ from src.data.datamodule import DataModule
 from src.data.dataset import Batch
 from src.data.workers import usable_cores
 from src.errors import UserError
-from src.loop import NonFiniteGuard, StepSeed
+from src.loop import loop_callbacks
 from src.models import SeedCNN, SmallResNet
-from src.pace import autocast, measure
+from src.pace import make_step, measure, wait_for
 
+# Nothing is kept, so those that act at the end of an epoch are left out.
+_OPTIONS = SimpleNamespace(
+    seed_everything=0,
+    stop_on_nonfinite=True,
+    progress="off",
+    trainer=SimpleNamespace(enable_checkpointing=False, enable_progress_bar=False),
+)
 _SIZES = ("image_size", "resize", "cache_size", "augment", "batch_size")
 AUGMENT: list[dict[str, Any]] = [  # the seed's
     {
@@ -119,6 +127,9 @@ class Bench:
             augment=AUGMENT if augmented else None,
         )
         self._check_enough()
+        self._device: torch.device = self._trainer().strategy.root_device
+        self.waiting: list[float] = []  # share of the time, of each `fit`
+        self.busy: list[float] = []  # share of the time that the GPU computed, where it says so
         self._loader: Any = None
         if workers == "auto":
             net, batches = case.make_net(len(self.data.classes)), self.data.batches_to_try()
@@ -142,18 +153,12 @@ class Bench:
             self._loader.position = lambda: (self._epoch, 0)
         while True:
             self._epoch += 1
-            for batch in self._loader:
-                if len(batch["image"]) == self.case.batch_size:
-                    yield batch
+            yield from self._loader
 
     def loader(self) -> float:
         """Return images a second of the loader alone."""
         batches = self._batches()
-
-        def once() -> None:
-            next(batches)
-
-        return self._timed(once)
+        return self._timed(lambda: len(next(batches)["image"]))
 
     def ceiling(self) -> float:
         """Return images a second of forward, backward and step on one batch that stays there."""
@@ -165,28 +170,26 @@ class Bench:
         """Return images a second of a loop over the loader with nothing but the step."""
         step, batches = self._step(), self._batches()
 
-        def once() -> None:
+        def once() -> int:
             batch = next(batches)
-            step({name: t.to(self._device, non_blocking=True) for name, t in batch.items()})
+            return step({n: t.to(self._device, non_blocking=True) for n, t in batch.items()})
 
         return self._timed(once)
 
     def fit(self) -> float:
-        """Return images a second of `trainer.fit`, with the callbacks of a run."""
+        """Return images a second of `trainer.fit`, with the callbacks that act on every step."""
         clock = _Clock()
         trainer = self._trainer(clock, max_steps=self.steps, max_epochs=-1)
         with quiet():
             trainer.fit(self._classifier(), datamodule=self.data)
         self.data.trainer = self._trainer()
-        return (self.steps - 1) * self.case.batch_size / clock.seconds
+        self.waiting.append(clock.waiting / clock.seconds)
+        self.busy += clock.busy
+        return clock.images / clock.seconds
 
     def close(self) -> None:
         """End the loader's workers."""
         self._loader = None
-
-    @property
-    def _device(self) -> torch.device:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def _classifier(self) -> Classifier:
         def optimizer(weights: Any, **more: Any) -> torch.optim.Optimizer:
@@ -207,45 +210,57 @@ class Bench:
                 limit_val_batches=0,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
-                callbacks=[StepSeed(0), NonFiniteGuard(), *callbacks],
+                callbacks=[*loop_callbacks(_OPTIONS, None), *callbacks],
                 **options,
             )
 
-    def _step(self) -> Callable[[Batch], None]:
-        net = self.case.make_net(len(self.data.classes)).to(self._device).train()
+    def _step(self) -> Callable[[Batch], int]:
+        net = self.case.make_net(len(self.data.classes))
+        work = make_step(net, nn.CrossEntropyLoss(), self._device, self.precision)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.8)
-        loss = nn.CrossEntropyLoss()
 
-        def step(batch: Batch) -> None:
-            optimizer.zero_grad()
-            with autocast(self._device, self.precision):
-                value = loss(net(batch["image"]), batch["target"])
-            value.backward()
+        def step(batch: Batch) -> int:
+            work(batch)
             optimizer.step()
+            return len(batch["image"])
 
         return step
 
-    def _timed(self, once: Callable[[], None]) -> float:
+    def _timed(self, once: Callable[[], int]) -> float:
+        """Return images a second; `once` returns how many it had."""
         once()
-        self._wait()
+        wait_for(self._device)
         start = time.perf_counter()
-        for _ in range(self.steps - 1):
-            once()
-        self._wait()
-        return (self.steps - 1) * self.case.batch_size / (time.perf_counter() - start)
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+        images = sum(once() for _ in range(self.steps - 1))
+        wait_for(self._device)
+        return images / (time.perf_counter() - start)
 
 
 class _Clock(Callback):
-    """Times all steps but the first."""
+    """Times all steps but the first, and the waiting for data between them."""
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def __init__(self) -> None:
+        self.images, self.waiting, self.busy = 0, 0.0, list[float]()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step > 0:
+            self.waiting += time.perf_counter() - self._end
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Batch, number: int
+    ) -> None:
+        device = trainer.strategy.root_device
+        if trainer.global_step in (1, trainer.max_steps):
+            wait_for(device)
+        self._end = time.perf_counter()
         if trainer.global_step == 1:
-            self._start = time.perf_counter()
-        self.seconds = time.perf_counter() - self._start
+            self._start = self._end
+        else:
+            self.images += len(batch["image"])
+        self.seconds = self._end - self._start
+        if device.type == "cuda" and trainer.global_step == trainer.max_steps:
+            with suppress(Exception):  # NVML's Python package is not there, or its driver
+                self.busy = [torch.cuda.utilization() / 100]
 
 
 @contextmanager

@@ -9,14 +9,14 @@ import sys
 
 # Of glibc's <malloc.h>; `man 3 mallopt` describes both.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_NEVER = 2**31 - 1
+_NEVER = -1
 
 
 def keep_freed_memory() -> bool:
     """Take large blocks from the heap and never shrink it; return whether that was possible.
 
-    Linux with glibc alone. What is kept is what the largest step needs. Workers and programs that
-    this one starts decide for themselves.
+    Linux with glibc alone. What is kept is what the largest step needs. Forked workers
+    inherit it; programs that this one starts do not.
     """
     if sys.platform != "linux":
         return False

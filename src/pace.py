@@ -65,7 +65,7 @@ def measure(
         latest[:] = [next(batches)]
 
     data = seconds_of(fetch, SECONDS)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         step = make_step(copy.deepcopy(net), loss, device, precision)
         batch = {name: tensor.to(device) for name, tensor in latest[0].items()}
         return Pace(data, seconds_of(lambda: step(batch), SECONDS, device), device.type == "cpu")
@@ -77,6 +77,7 @@ def make_step(net: nn.Module, loss: nn.Module, device: torch.device, precision: 
     The result of a step is its logits, float [B, C].
     """
     net.to(device, _TRUE.get(precision)).train()
+    loss = copy.deepcopy(loss).to(device, _TRUE.get(precision))
 
     def step(batch: Batch) -> Tensor:
         net.zero_grad()
@@ -95,6 +96,12 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what it was told to do."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def seconds_of(once: Callable[[], Any], budget: float, device: torch.device | None = None) -> float:
     """Return the median time of one call, after a first that does not count.
 
@@ -108,7 +115,7 @@ def seconds_of(once: Callable[[], Any], budget: float, device: torch.device | No
     while len(times) < 2 or time.perf_counter() < end:
         start = time.perf_counter()
         once()
-        if device is not None and device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device is not None:
+            wait_for(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])

@@ -116,7 +116,10 @@ def private_memory(processes: list[int]) -> list[float]:
         return []
     found = []
     for process in processes:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text("ascii").splitlines()
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text("ascii").splitlines()
+        except OSError:  # it has ended, or the system does not say
+            continue
         kib = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
         found.append(round(sum(kib) / 1024, 1))
     return found

@@ -110,6 +110,7 @@ ARROWS: dict[str, set[str]] = {
     "src.data": set(),
     "src.data.datamodule": {
         "src.data.audit",
+        "src.data.cache",
         "src.data.dataset",
         "src.data.decoded",
         "src.data.find",
@@ -130,13 +131,16 @@ ARROWS: dict[str, set[str]] = {
     "src.data.cache": {
         "src.data.home",
         "src.data.index",
+        "src.data.room",
         "src.data.scans",
         "src.data.segments",
     },
+    "src.data.room": {"src.data.home", "src.data.segments"},
     "src.data.decoded": {
         "src.data.audit",
         "src.data.cache",
         "src.data.index",
+        "src.data.room",
         "src.data.segments",
     },
     "src.data.segments": set(),

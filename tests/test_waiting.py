@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from src.loop import nonfinite
@@ -55,6 +57,7 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         bench = Bench(Case("SmallResNet", 32, 4, SmallResNet), root, steps=12)
         watch = Watch()
         trainer = bench._trainer(watch, max_steps=12, max_epochs=-1)
+        trainer.loggers = [CSVLogger(tmp_path / "log")]
         trainer.fit(bench._classifier(), datamodule=bench.data)
         return watch.operators.counts
 
@@ -67,6 +70,29 @@ def test_no_step_waits_for_a_device_that_is_waited_for(counted: Any) -> None:
     assert counts["aten.convolution"] > 0
     assert not {name: n for name, n in counts.items() if name in WAITING}
     assert counts["aten._to_copy"] == 10  # uint8 to float, once a batch
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
+    """torch raises an error for every call that would."""
+
+    class Forbid(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == FIRST:
+                torch.cuda.set_sync_debug_mode("error")
+
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == LAST:
+                torch.cuda.set_sync_debug_mode("default")
+
+    root = make_pictures(tmp_path / "pictures", {"train": 26, "val": 2})
+    bench = Bench(Case("SmallResNet", 32, 4, SmallResNet), root, steps=12)
+    trainer = bench._trainer(Forbid(), max_steps=12, max_epochs=-1)
+    try:
+        trainer.fit(bench._classifier(), datamodule=bench.data)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert trainer.global_step == 12
 
 
 def test_the_count_sees_a_look(counted: Any) -> None:

@@ -24,14 +24,11 @@ from PIL import Image
 from src import preprocess
 from src.data.home import alone, cache_home
 from src.data.index import Index
+from src.data.room import GIB, LIMIT, by_use, limit_bytes, make_room, size_of
 from src.data.scans import scan_all
 from src.data.segments import END_BYTES, ROW, SUFFIX, Segment, Stored, write_table
 from src.errors import UserError
 from src.preprocess import Pixels, StoredRule
-
-LIMIT = "WAGGLE_CACHE_GIB"
-_DEFAULT_GIB = 20.0
-_GIB = 2**30
 
 
 class PixelStore:
@@ -58,13 +55,13 @@ class PixelStore:
         A damaged one is told and removed: its pictures are decoded again.
         """
         found = []
-        for path in by_use(self.folder):
+        for path in by_use([self.folder]):
             try:
                 found.append(Segment(path))
             except ValueError as error:
                 print(f"WARNING: {error}; its pictures are decoded again", file=sys.stderr)
                 path.unlink(missing_ok=True)
-            except FileNotFoundError:  # another process has just made room
+            except OSError:  # another process has just made room, or another user may alone read it
                 continue
         return found
 
@@ -90,17 +87,6 @@ class PixelStore:
         stored = Stored([segment.path for segment in segments], files, rows)
         return stored, np.flatnonzero(files < 0).tolist()
 
-    def make_room(self) -> None:
-        """Remove what was used longest ago, of all stores, until the limit is kept."""
-        paths = by_use(self.place)
-        total = sum(_size(path) for path in paths)
-        for path in paths:
-            if total <= limit_bytes():
-                break
-            total -= _size(path)
-            with contextlib.suppress(OSError):  # still open elsewhere, on Windows
-                path.unlink(missing_ok=True)
-
 
 class Writer:
     """Adds pictures to a store, from any thread; they are found when it has been closed.
@@ -118,7 +104,7 @@ class Writer:
         self._held = contextlib.ExitStack()
         self._file: Any = None
         self._rows: dict[bytes, tuple[int, int, int]] = {}
-        self._known: set[bytes] = set()
+        self.known: set[bytes] = set()  # hashes of what the store held at the beginning
 
     def __enter__(self) -> Self:
         return self
@@ -131,8 +117,25 @@ class Writer:
     ) -> None:
         self.close()
 
+    def begin(self, wait: bool = True) -> None:
+        """Take the store's lock and open a segment.
+
+        Args:
+            wait: For another process that writes to the store; else pictures are passed over.
+        """
+        try:
+            self._open(wait)
+        except TimeoutError:
+            self.left = 0
+        except (OSError, NotImplementedError) as error:  # no folder, or no locks there
+            self._held.close()
+            self._give_up(error)
+
     def keep(self, content: str, image: Image.Image) -> None:
         """Resize a picture and add it, unless it is there or there is no room.
+
+        It does not wait for another process: it may be called from a thread, which a signal can't
+        stop.
 
         Args:
             content: Hash of its content, 32 hexadecimal digits.
@@ -141,8 +144,8 @@ class Writer:
         name = bytes.fromhex(content)
         with self._own:
             if self._file is None and self.left > 0:
-                self._begin()
-        if self.left <= 0 or name in self._known or name in self._rows:
+                self.begin(wait=False)
+        if self.left <= 0 or name in self.known or name in self._rows:
             return
         pixels = self.store.resized(image)
         with self._own:
@@ -166,21 +169,19 @@ class Writer:
     def _give_up(self, error: Exception) -> None:
         print(f"WARNING: decoded pictures can't be kept: {error}", file=sys.stderr)
         self.left, self._rows = 0, {}
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what it took of a full disk is given back now
+                self._file.seek(0)
+                self._file.truncate()
 
-    def _begin(self) -> None:
-        try:
-            self._open()
-        except (OSError, NotImplementedError) as error:  # no folder, or no locks there
-            self._held.close()
-            self._give_up(error)
-
-    def _open(self) -> None:
+    def _open(self, wait: bool) -> None:
         folder = self.store.folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(alone(folder / "lock", "decoding these pictures"))
+        self._held.enter_context(alone(folder / "lock", "decoding these pictures", wait))
         for rest in folder.glob("*.tmp"):  # of a killed writer: the lock is ours
             rest.unlink(missing_ok=True)
-        self._known = {name for s in self.store.segments() for name in s.rows["hash"].tolist()}
+        for segment in self.store.segments():
+            self.known.update(hash.tobytes() for hash in segment.rows["hash"])
         self._file = (folder / f"new{SUFFIX}.tmp").open("wb")
 
     def close(self) -> None:
@@ -202,6 +203,8 @@ class Writer:
 
     def _finish(self, part: Path) -> None:
         write_table(self._file, self._rows)
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
         name = blake2b(b"".join(self._rows), digest_size=16).hexdigest()
         part.replace(part.with_name(f"{name}{SUFFIX}"))
@@ -212,77 +215,76 @@ def open_store(cache: bool | str, size: int, rule: StoredRule) -> PixelStore | N
     if cache is False:
         return None
     try:
-        return PixelStore(size, rule, Path(cache) if isinstance(cache, str) else None)
+        return PixelStore(size, rule, Path(cache).expanduser() if isinstance(cache, str) else None)
     except RuntimeError:
         return None
 
 
-def fill(store: PixelStore, index: Index, wanted: npt.NDArray[np.bool_] | None = None) -> Stored:
+def check_place(cache: bool | str, root: Path) -> None:
+    """Refuse a `data.cache` that names no folder, or one inside the data.
+
+    Raises:
+        UserError: that says so.
+    """
+    if not isinstance(cache, str):
+        return
+    if not cache.strip():
+        raise UserError("--data.cache is empty. Give true, false or a folder.")
+    inside = Path(cache).expanduser().resolve()
+    if root.is_dir() and root.resolve() in (inside, *inside.parents):
+        raise UserError(
+            f"--data.cache {cache} lies inside --data.root {root}: what is kept would become data. "
+            "Give a folder outside."
+        )
+
+
+Part = tuple[PixelStore, npt.NDArray[np.bool_]]  # a store, and which pictures are wanted in it [N]
+
+
+def fill(parts: Sequence[Part], index: Index) -> list[Stored]:
     """Return the pixels of an index's pictures, after decoding those that are not there.
 
     That is done in parallel, with a bar on a terminal, as far as there is room. What can't be
     decoded any more is left to whoever reads it.
 
     Args:
-        store: Where they are kept.
-        index: The pictures.
-        wanted: Which of them to decode, [N]; None means all.
+        parts: Stores of one cache, and which of the pictures each shall hold.
+        index: The pictures, N.
     """
-    wanted = np.ones(len(index), np.bool_) if wanted is None else wanted
+    left, found = limit_bytes(), []
+    for store, wanted in parts:
+        stored = _complete(store, index, wanted, left)
+        left -= sum(map(size_of, stored.used))
+        found.append(stored)
+    if parts and make_room(parts[0][0].place):
+        found = [store.find(index.hashes)[0] for store, _ in parts]
+    for stored, (_, wanted) in zip(found, parts, strict=True):
+        held, total = int((stored.files[wanted] >= 0).sum()), int(wanted.sum())
+        if held < total:
+            print(
+                f"the cache holds {held:,} of {total:,} decoded pictures ({LIMIT} is "
+                f"{limit_bytes() / GIB:g}); the others are decoded in every epoch",
+                file=sys.stderr,
+            )
+    return found
+
+
+def _complete(
+    store: PixelStore, index: Index, wanted: npt.NDArray[np.bool_], most_bytes: int
+) -> Stored:
+    """Return what a store holds of an index, after adding the wanted pictures that it lacks."""
     stored, missing = store.find(index.hashes)
     missing = [i for i in missing if wanted[i]]
-    left = limit_bytes() - sum(_size(path) for path in stored.used)
-    if missing and left > 0:
-        with Writer(store, left) as writer:
-            for _ in scan_all(index.root, [index.paths[i] for i in missing], writer.keep):
-                pass
-    store.make_room()
-    if missing:  # what was just written and not removed again is found now
-        stored, missing = store.find(index.hashes)
-        missing = [i for i in missing if wanted[i]]
-    if missing:
-        total = int(wanted.sum())
-        print(
-            f"the cache holds {total - len(missing):,} of {total:,} decoded pictures "
-            f"({LIMIT} is {limit_bytes() / _GIB:g}); the others are decoded in every epoch",
-            file=sys.stderr,
-        )
-    return stored
-
-
-def limit_bytes() -> int:
-    """Return how large the cache of all stores may be.
-
-    Raises:
-        UserError: if WAGGLE_CACHE_GIB is no number from 0.
-    """
-    text = os.environ.get(LIMIT, str(_DEFAULT_GIB))
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < float("inf"):
-        raise UserError(f"{LIMIT} is {text!r}; allowed is a number of GiB from 0.")
-    return int(limit * _GIB)
-
-
-def by_use(folder: Path) -> list[Path]:
-    """Return all segments below a folder, the one used longest ago first."""
-    return sorted(folder.rglob(f"*{SUFFIX}"), key=_used)
-
-
-def _used(path: Path) -> tuple[int, str]:
-    try:
-        return path.stat().st_mtime_ns, path.name
-    except OSError:
-        return 0, path.name
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    left = most_bytes - sum(map(size_of, stored.used))
+    if not missing or left <= 0:
+        return stored
+    with Writer(store, left) as writer:
+        writer.begin()
+        # What another process has added while this one waited is there by now.
+        new = [i for i in missing if bytes.fromhex(index.hashes[i]) not in writer.known]
+        for _ in scan_all(index.root, [index.paths[i] for i in new], writer.keep):
+            pass
+    return store.find(index.hashes)[0]
 
 
 def _names(hashes: bytes) -> npt.NDArray[np.bytes_]:

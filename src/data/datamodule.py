@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from lightning.pytorch import LightningDataModule
 
 from src.data.audit import Keep
+from src.data.cache import check_place
 from src.data.dataset import Batch, Pictures
 from src.data.decoded import TRAIN, Decoded
 from src.data.find import (
@@ -158,6 +159,7 @@ class DataModule(LightningDataModule):
         if command in self._found:
             return
         decoded = Decoded(*self.decoding)
+        check_place(decoded.cache, self.location)
         with decoded.keeping(TRAIN if command == "fit" else command) as keep:
             found = self._find(command, keep)
         decoded.fill(found.index)
@@ -229,6 +231,11 @@ class DataModule(LightningDataModule):
         )
         return loader
 
+    @property
+    def works_for_batches(self) -> bool:
+        """Whether anything is decoded or augmented for a batch of the training."""
+        return self._pictures("fit", TRAIN, self.augmentation).costs
+
     def batches_to_try(self) -> Iterator[Batch]:
         """Yield batches of the training for ever, made in this process."""
         pictures = self._pictures("fit", TRAIN, self.augmentation)
@@ -289,7 +296,7 @@ class DataModule(LightningDataModule):
     def _workers(self, pictures: Pictures) -> int:
         if self.num_workers != "auto":
             return self.num_workers
-        if pictures.augmentation is None and pictures.all_stored:
+        if not pictures.costs:
             return 0
         return usable_cores() if self.settled_workers is None else self.settled_workers
 

@@ -47,9 +47,10 @@ class Pictures(Dataset[Any]):
         return len(self.index)
 
     @property
-    def all_stored(self) -> bool:
-        """Whether no file has to be decoded."""
-        return self.stored is not None and bool((self.stored.files >= 0).all())
+    def costs(self) -> bool:
+        """Whether anything is decoded or augmented for a batch."""
+        stored = self.stored is not None and bool((self.stored.files >= 0).all())
+        return self.augmentation is not None or not stored
 
     def pixels(self, epoch: int, index: int, showing: int = 0) -> preprocess.Pixels:
         """Return one sample as the network gets it: uint8 [H, W, 3].

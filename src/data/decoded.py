@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from src.data.audit import Keep
-from src.data.cache import Writer, fill, limit_bytes, open_store
+from src.data.cache import Part, Writer, fill, open_store
 from src.data.index import Index
+from src.data.room import limit_bytes
 from src.data.segments import Stored
 from src.preprocess import MAX_ASPECT, Rule, StoredRule
 
@@ -57,11 +58,13 @@ class Decoded:
     def fill(self, index: Index) -> None:
         """See to it that the cache holds each picture in its form, as far as it may."""
         splits = list(index.counts())
+        parts: dict[Form, Part] = {}
         for form in dict.fromkeys(map(self.form, splits)):
-            wanted = np.isin(index.splits, [name for name in splits if self.form(name) == form])
             store = open_store(self.cache, *form)
             if store is not None:
-                self._stored[form] = fill(store, index, wanted)
+                names = [name for name in splits if self.form(name) == form]
+                parts[form] = store, np.isin(index.splits, names)
+        self._stored = dict(zip(parts, fill(list(parts.values()), index), strict=True))
 
     def of(self, index: Index, split: str) -> Stored | None:
         """Return the pixels of one split of the index that was filled."""

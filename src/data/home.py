@@ -21,20 +21,24 @@ def cache_home() -> Path:
 
 
 @contextmanager
-def alone(lock: Path, doing: str) -> Iterator[None]:
+def alone(lock: Path, doing: str, wait: bool = True) -> Iterator[None]:
     """Hold a lock; the system drops it when the process dies, however it dies.
 
     Args:
         lock: Its file; the folder must exist.
         doing: What another process does meanwhile, for whoever waits.
+        wait: Whether to wait for it.
 
     Raises:
+        TimeoutError: if another process holds it and `wait` is false.
         OSError: where the file system has no locks.
     """
     held = FileLock(lock, thread_local=False)  # another thread may let it go
     try:
         held.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            raise
         print(f"waiting for another process that is {doing}", file=sys.stderr)
         held.acquire()
     try:

@@ -102,12 +102,13 @@ class Stored:
         if number not in self._maps:
             try:
                 found = np.memmap(self.paths[number], np.uint8, "r").view(np.ndarray)
-            except OSError:
+            except (OSError, ValueError):  # gone, or emptied
                 found = np.empty(0, np.uint8)
             self._maps[number] = found
         _, start, height, width = self.rows[index].item()
         part = self._maps[number][start : start + 3 * height * width]
-        return part.reshape(height, width, 3) if len(part) else None
+        whole = len(part) == 3 * height * width
+        return part.reshape(height, width, 3) if whole else None
 
 
 def write_table(file: BinaryIO, rows: Mapping[bytes, tuple[int, int, int]]) -> None:

@@ -31,6 +31,7 @@ class Normalize(nn.Module):
         shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).reshape(3, 1, 1)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
+        self._shifts = any(mean)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalise a batch of pictures.
@@ -53,4 +54,5 @@ class Normalize(nn.Module):
         # A [B, H, W, 3] batch already lies in channels_last order: only the cast copies.
         x = pixels.permute(0, 3, 1, 2)  # [B, 3, H, W]
         x = x.to(self.scale.dtype, memory_format=torch.channels_last)
-        return x.mul_(self.scale).add_(self.shift)
+        x = x.mul_(self.scale)
+        return x.add_(self.shift) if self._shifts else x

@@ -23,17 +23,15 @@ from typing import Any
 
 import numpy as np
 import yaml
-from lightning.pytorch import Callback
 
 from src.bench import machine, spread
+from tests.benchmarks.page import page_with
 from tests.helpers import ROOT
 
 SIDE, NUM_CLASSES = 12, 10
 GB = 1e9
 PARTS = ("listing", "checking", "splitting", "cache", "record")
 PAGE, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "pictures" / "scale.png"
-HEAD = "\n## Scale\n"
-BEGIN, END = "<!-- scale:begin -->", "<!-- scale:end -->"
 _ABOUT = """\
 Microseconds a picture of {side} x {side} pixels, cold (nothing is known yet: every file is decoded
 and put into the cache) and warm (the second start), and the peak memory of the process, of which
@@ -42,22 +40,6 @@ it has changed, warm; record is `samples.csv` and the fingerprint. The last colu
 waits for: the time from the start of a warm `fit` to the end of its first step, as the median of
 {repeats} turns and the middle half of them.
 """
-
-
-class FirstStep(Callback):
-    """Writes down when the first training step has ended.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Write the time, once."""
-        if not self.path.exists():
-            self.path.write_text(repr(time.time()))
 
 
 def make_pictures(root: Path, count: int) -> None:
@@ -159,14 +141,11 @@ class Place:
         config.write_text(yaml.safe_dump(_config(self.pictures, moment)), encoding="utf-8")
         start = time.time()
         self.run("src.train", "fit", "--config", str(config), "--run_dir", str(run_dir))
-        return float(moment.read_text()) - start
+        return float(json.loads(moment.read_text())["first_step"]) - start
 
 
 def _config(pictures: Path, moment: Path) -> dict[str, Any]:
-    callback = {
-        "class_path": f"{__spec__.name}.FirstStep",
-        "init_args": {"path": str(moment)},
-    }
+    callback = {"class_path": "src.startup.Gauge", "init_args": {"path": str(moment)}}
     return {
         "data": {"root": str(pictures), "image_size": 16, "batch_size": 32},
         "model": {"net": {"class_path": "src.models.SmallResNet"}},
@@ -269,17 +248,6 @@ def draw(found: dict[str, Any], path: Path) -> bool:
     return True
 
 
-def write_page(page: Path, section: str) -> None:
-    """Put the section between its marks in the page, which is begun if it isn't there."""
-    text = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
-    if BEGIN not in text:
-        text = text if HEAD in text else f"{text.rstrip()}\n{HEAD}"
-        text = text.replace(HEAD, f"{HEAD}\n{BEGIN}\n{END}\n", 1)
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{section.strip()}\n{END}{after}", encoding="utf-8")
-
-
 def section(record: dict[str, Any], drawn: bool) -> str:
     """Return the page's text on these measurements."""
     about, found = record["machine"], record["sizes"]
@@ -316,7 +284,8 @@ def main(args: Sequence[str] | None = None) -> None:
     print(f"{table(found)}\n{later(found)}")
     if options.page:
         drawn = draw(found, options.page.parent / "pictures" / PICTURE.name)
-        write_page(options.page, section(record, drawn))
+        text = options.page.read_text("utf-8")
+        options.page.write_text(page_with(text, section(record, drawn), "scale"), "utf-8")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def test_a_run_with_sizes_of_its_own(cli: Cli, pictures: Path) -> None:
     assert cli(*words, "--run_dir=a", "--trainer.max_epochs=2").code == 0
     assert cli(*words, "--run_dir=b", "--trainer.max_epochs=2", "--data.cache=false").code == 0
     assert_same_run(Path("a"), Path("b"))
+    more = ("--checkpoint_every_steps=3", "--trainer.max_epochs=1", "--data.num_workers=2")
+    assert cli(*words, "--run_dir=c", *more).code == 0
+    ended = cli(*words, "--run_dir=c", "--ckpt_path=last", "--trainer.max_epochs=2")
+    assert ended.code == 0, ended.err
+    assert_same_run(Path("a"), Path("c"))
     refused = cli(*words, "--run_dir=a", "--ckpt_path=last", "--data.cache_size=48")
     assert refused.code == 2
     assert "cache_size" in refused.err
@@ -39,6 +44,7 @@ class TestWorkers:
     ) -> None:
         monkeypatch.setattr(pace, "SECONDS", 0.01)
         words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
+        words += ["--data.augment=[{class_path: albumentations.HorizontalFlip}]"]
         ended = cli(*words, "--run_dir=run", "--data.num_workers=auto")
         assert ended.code == 0
         assert re.search(LINE, ended.out)
@@ -58,6 +64,17 @@ class TestWorkers:
         assert ended.code == 0
         assert "data.num_workers: 2, since" in ended.out
         assert len(asked) == 1  # the training's loader alone: the others decode nothing
+        assert cli(*words, "--run_dir=none", f"--data.augment={flip}").code == 0
+        assert_same_run(Path("run"), Path("none"))
+
+    def test_nothing_to_do_is_not_measured(
+        self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fitting, "measure", lambda *_: pytest.fail("it was measured"))
+        words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
+        ended = cli(*words, "--run_dir=run", "--data.num_workers=auto")
+        assert ended.code == 0
+        assert "data.num_workers: 0, since nothing is decoded or augmented" in ended.out
 
     def test_a_trial_run_does_not_measure(self, cli: Cli, pictures: Path) -> None:
         words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.fast_dev_run=true"]

@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ import yaml
 from src.data.sources import Archive
 from src.errors import UserError
 from src.failures import end_with_message
+from src.run import git_commit
+from tests.benchmarks.page import page_with
 from tests.benchmarks.peers.contest import (
     NAMES,
     PEERS,
@@ -29,7 +30,7 @@ from tests.benchmarks.peers.contest import (
 )
 from tests.benchmarks.peers.environments import default_home
 from tests.benchmarks.peers.programs import ROOT, Contest
-from tests.benchmarks.peers.table import page_with, report, write_page
+from tests.benchmarks.peers.table import NAME, report, write_page
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -51,7 +52,7 @@ def compare(contest: Contest, options: Any) -> None:
     """Measure everything, print the tables and write the page."""
     counts = warm_up(contest.root)
     settings = {name: str(value) for name, value in asdict(contest).items()}
-    records = Records(options.out, {**settings, **counts})
+    records = Records(options.out, {**settings, **counts, "git_commit": git_commit()})
     entered, reasons = enter([n for n in NAMES if n not in options.skip], options.venvs)
     loaders = measure_loaders(contest, options.repeats, options.steps, records)
     found = hold(contest, entered, options.seeds, records, reasons)
@@ -69,10 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
-    today = datetime.now(UTC).date().isoformat()
-    out, page = ROOT / "runs" / "bench-peers" / today, ROOT / "docs" / "benchmarks.md"
+    out, page = ROOT / "runs" / "bench-peers", ROOT / "docs" / "benchmarks.md"
     add("--root", type=Path, metavar="DIR", help="pictures in train and test; without: download")
-    add("--out", type=Path, metavar="DIR", default=out, help="results (runs/bench-peers/DATE)")
+    add("--out", type=Path, metavar="DIR", default=out, help="results (runs/bench-peers)")
     add("--venvs", type=Path, metavar="DIR", default=default_home(), help="peers' environments")
     add("--page", type=Path, metavar="FILE", default=page, help="written (docs/benchmarks.md)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a turn for each (0 1 2)")
@@ -97,7 +97,7 @@ def _check(options: Any) -> None:
     for name, path in (("fast_config", ROOT / options.fast_config), ("page", options.page)):
         if not path.is_file():
             raise UserError(f"--{name} {path}: there is no such file.")
-    page_with(options.page.read_text("utf-8"), "")
+    page_with(options.page.read_text("utf-8"), "", NAME)
     for part in ("train", "test") if options.root else ():
         if not (options.root / part).is_dir():
             raise UserError(f"--root {options.root} has no folder {part} with one for each class.")

@@ -7,7 +7,6 @@ measurements take turns, and a turn before the first one is not counted.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 
 from src.bench import machine
+from src.data.workers import usable_cores
 from src.measure import Bench, Case
 from src.memory import keep_freed_memory
 from src.models import SeedCNN
@@ -44,7 +44,7 @@ def measure(root: Path, repeats: int, steps: int) -> dict[str, list[float]]:
     case = Case("SeedCNN", SIDE, BATCH_SIZE, SeedCNN)
     ours = Bench(case, root, augmented=True, workers=0, steps=steps)
     peer = TorchPil(root / "train", BATCH_SIZE, steps)
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     todo: dict[str, tuple[int, Callable[[], float]]] = {
         "loader, ours": (1, ours.loader),
         "loader, torch + PIL": (1, peer.loader),

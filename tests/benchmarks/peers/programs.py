@@ -33,7 +33,7 @@ class Contest:
 
     root: Path
     epochs: int = 10
-    fast_config: Path = Path("configs/bee_wasp.yaml")
+    fast_config: Path = Path("configs/bee_wasp_fast.yaml")
     threshold: float = 0.79
 
     @property

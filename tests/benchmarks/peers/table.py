@@ -4,10 +4,10 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.errors import UserError
+from tests.benchmarks.page import page_with
 from tests.benchmarks.peers.programs import Contest, Result
 
-BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
+NAME = "peers"
 TITLES = {
     "keras": "Keras, the seed's program",
     "ours-fp32": "Waggle, fp32",
@@ -17,22 +17,9 @@ TITLES = {
 Results = dict[str, dict[int, Result]]
 
 
-def page_with(page: str, part: str) -> str:
-    """Return a page whose part between the markers is a new one.
-
-    Raises:
-        UserError: the markers are not there, each once and in their order.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise UserError(f"--page: the page has no part between one {BEGIN} and one {END}.")
-    return f"{before}{BEGIN}\n\n{part.strip()}\n\n{END}{after}"
-
-
 def write_page(path: Path, part: str) -> None:
     """Write the part of a page that is ours."""
-    path.write_text(page_with(path.read_text("utf-8"), part), "utf-8")
+    path.write_text(page_with(path.read_text("utf-8"), part, NAME), "utf-8")
 
 
 def ratios(one: dict[int, Result], other: dict[int, Result]) -> list[float]:

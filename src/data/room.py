@@ -1,0 +1,78 @@
+"""How large the cache of decoded pictures may be, and what goes when it is full."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from src.data.home import alone
+from src.data.segments import SUFFIX
+from src.errors import UserError
+
+LIMIT = "WAGGLE_CACHE_GIB"
+GIB = 2**30
+_DEFAULT_GIB = 20.0
+_STORES = "*-pillow-*"  # the folders of a cache; what else lies beside them is not ours
+
+
+def limit_bytes() -> int:
+    """Return how large the cache of all stores may be.
+
+    Raises:
+        UserError: if WAGGLE_CACHE_GIB is no number from 0.
+    """
+    text = os.environ.get(LIMIT, str(_DEFAULT_GIB))
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < float("inf"):
+        raise UserError(f"{LIMIT} is {text!r}; allowed is a number of GiB from 0.")
+    return int(limit * GIB)
+
+
+def stores_in(place: Path) -> list[Path]:
+    """Return the folders of all stores of a cache."""
+    return sorted(path for path in place.glob(_STORES) if path.is_dir())
+
+
+def by_use(stores: list[Path]) -> list[Path]:
+    """Return the segments of some stores, the one used longest ago first."""
+    return sorted((path for store in stores for path in store.glob(f"*{SUFFIX}")), key=_used)
+
+
+def make_room(place: Path) -> bool:
+    """Remove what was used longest ago, until the limit is kept; return whether anything was."""
+    sweep(place)
+    paths = by_use(stores_in(place))
+    total = sum(map(size_of, paths))
+    before = total
+    for path in paths:
+        if total <= limit_bytes():
+            break
+        total -= size_of(path)
+        with contextlib.suppress(OSError):  # still open elsewhere, on Windows
+            path.unlink(missing_ok=True)
+    return total < before
+
+
+def sweep(place: Path) -> None:
+    """Remove what killed writers have left: a living one holds its store's lock."""
+    for rest in place.glob(f"{_STORES}/*{SUFFIX}.tmp"):
+        lock = alone(rest.parent / "lock", "decoding these pictures", wait=False)
+        with contextlib.suppress(OSError, NotImplementedError), lock:
+            rest.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _used(path: Path) -> tuple[int, str]:
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except OSError:
+        return 0, path.name

@@ -14,7 +14,7 @@ TIMES = dict.fromkeys(scale.PARTS, 0.002)
 
 def measured(first: list[float]) -> dict[str, object]:
     times = {**TIMES, "all": 0.01, "peak_bytes": 5e8}
-    return {"cold": times, "warm": times, "first_step_seconds": first}
+    return {"cold": times, "warm": times, "first_step_seconds": first, "fit_peak_gb": 0.7}
 
 
 def test_every_picture_is_whole_and_different(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_table_is_by_the_picture() -> None:
     lines = scale.table(found).splitlines()
     assert lines[2].startswith("| 1,000 | cold | 2.0 | 2.0 |")
     assert lines[4].startswith("| 2,000 | cold | 1.0 | 1.0 |")
-    assert lines[3].endswith("| 0.50 | 2.50 (2.25 to 2.75) |")
+    assert lines[3].endswith("| 0.50 | 2.50 (2.25 to 2.75) | 0.70 |")
     assert scale.later(found).endswith("2,000: 1.50 s")  # the turns differ by 2, 1 and 1.5
 
 

@@ -247,14 +247,14 @@ class TestErrors:
         with pytest.raises(UserError, match=f"gave {found}. Remove Normalize and ToTensorV2"):
             augmentation(NOISE, 0, 0)
         with pytest.raises(UserError, match=f"gave {found}. Remove Normalize and ToTensorV2"):
-            augmentation.check(32)
+            augmentation.check(32, 32)
 
     def test_a_pipeline_that_does_not_fit_the_pictures(self) -> None:
         augmentation = Augmentation([spec("RandomCrop", height=64, width=64)], seed=0)
-        augmentation.check(64)
-        match = r"data\.augment fails on a picture of 63 pixels: .*64.* or data\.image_size"
+        augmentation.check(64, 64)
+        match = r"data\.augment fails on a picture of 63 x 64 pixels: .*64.* or data\.image_size"
         with pytest.raises(UserError, match=match):
-            augmentation.check(63)
+            augmentation.check(64, 63)
 
     def test_a_sound_pipeline_passes_the_check(self) -> None:
-        Augmentation(RICH, seed=0).check(32)
+        assert Augmentation(RICH, seed=0).check(32, 32) == (32, 32, 3)

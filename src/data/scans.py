@@ -80,7 +80,7 @@ def _scan_new(
     """Return the scans, after decoding what the cache does not hold by now."""
     known = remembered.read(cache)
     found = known.still_true(paths, keys)
-    # Each file once; positions and lists, since a million entries of a dict take 100 MB.
+    # Each file once, in the order of the listing.
     pending = list({path: i for i, path in enumerate(paths) if found[i] is None}.values())
     scans: list[Scan] = []
     try:

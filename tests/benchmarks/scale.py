@@ -35,8 +35,8 @@ PAGE, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "pictures" / "s
 _ABOUT = """\
 Microseconds a picture of {side} x {side} pixels, cold (nothing is known yet: every file is decoded
 and put into the cache) and warm (the second start), and the peak memory of the process, of which
-about 0.4 GB are the libraries. Checking is the decoding of every file, cold, and the look whether
-it has changed, warm; record is `samples.csv` and the fingerprint. The last column is what a user
+about 0.4 GB are the libraries; the last column is that of a whole fit. Checking is the decoding of every file, cold, and the look whether
+it has changed, warm; record is `samples.csv` and the fingerprint. The first step is what a user
 waits for: the time from the start of a warm `fit` to the end of its first step, as the median of
 {repeats} turns and the middle half of them.
 """
@@ -133,15 +133,17 @@ class Place:
         found: dict[str, float] = json.loads(self.run(__spec__.name, "--prepare", str(self.folder)))
         return found
 
-    def first_step(self) -> float:
-        """Return the seconds from the start of a fit to the end of its first step."""
+    def first_step(self) -> tuple[float, float]:
+        """Return the seconds of a fit to the end of its first step, and its peak memory in GB."""
         run_dir, moment, config = (self.folder / name for name in ("run", "moment", "config.yaml"))
         shutil.rmtree(run_dir, ignore_errors=True)
         moment.unlink(missing_ok=True)
         config.write_text(yaml.safe_dump(_config(self.pictures, moment)), encoding="utf-8")
         start = time.time()
         self.run("src.train", "fit", "--config", str(config), "--run_dir", str(run_dir))
-        return float(json.loads(moment.read_text())["first_step"]) - start
+        summary = json.loads((run_dir / "summary.json").read_text())
+        seconds = float(json.loads(moment.read_text())["first_step"]) - start
+        return seconds, summary["peak_memory"]["process_gib"] * 2**30 / GB
 
 
 def _config(pictures: Path, moment: Path) -> dict[str, Any]:
@@ -169,16 +171,21 @@ def measure(out: Path, sizes: Sequence[int], repeats: int) -> dict[str, Any]:
         shutil.rmtree(place.cache, ignore_errors=True)
         cold, warm = place.prepared(), place.prepared()
         found[str(place.size)] = {"cold": cold, "warm": warm, "first_step_seconds": []}
+        found[str(place.size)]["fit_peak_gb"] = 0.0
         print(f"{place.size:,}: cold {cold}, warm {warm}", file=sys.stderr, flush=True)
     for _ in range(repeats):
         for place in places:
-            found[str(place.size)]["first_step_seconds"].append(place.first_step())
+            seconds, peak = place.first_step()
+            measured = found[str(place.size)]
+            measured["first_step_seconds"].append(seconds)
+            measured["fit_peak_gb"] = max(measured["fit_peak_gb"], peak)
     return found
 
 
 def table(found: dict[str, Any]) -> str:
     """Lay the measurements out as a Markdown table."""
     head = ["pictures", "start", *PARTS, "all, us a picture", "peak memory, GB", "first step, s"]
+    head.append("peak memory of fit, GB")
     rows = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
     for size, measured in found.items():
         for state in ("cold", "warm"):
@@ -186,7 +193,8 @@ def table(found: dict[str, Any]) -> str:
             each = [f"{times[part] / int(size) * 1e6:.1f}" for part in (*PARTS, "all")]
             peak = f"{times['peak_bytes'] / GB:.2f}"
             step = _step(measured["first_step_seconds"]) if state == "warm" else ""
-            rows.append([f"{int(size):,}", state, *each, peak, step])
+            fit = f"{measured['fit_peak_gb']:.2f}" if step else ""
+            rows.append([f"{int(size):,}", state, *each, peak, step, fit])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

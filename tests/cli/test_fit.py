@@ -164,7 +164,6 @@ class TestExactness:
         assert all(torch.equal(t, b["state_dict"][n]) for n, t in a["state_dict"].items())
 
     @pytest.mark.campaign  # compiling takes a minute
-    @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
     @pytest.mark.skipif(shutil.which("g++") is None, reason="not on this system: a C++ compiler")
     def test_a_compiled_network_goes_on_to_the_same_bytes(self, cli: Cli, pictures: Path) -> None:
         """The sitting that goes on meets the last, smaller batch of an epoch first."""

@@ -232,6 +232,8 @@ class WaggleCLI(LightningCLI):
         fitting.try_step(self.model, self.datamodule)
         print(fitting.describe_data(self.datamodule), flush=True)
         print(fitting.describe_net(self.model), flush=True)
+        if slow := hardware.slow_precision(trainer.precision, trainer.strategy.root_device):
+            print(f"WARNING: {slow}", file=sys.stderr)
         workers = fitting.settle_workers(trainer, self.model, self.datamodule)
         if workers:
             print(workers, flush=True)

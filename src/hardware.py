@@ -1,6 +1,7 @@
 """Whether this machine has the devices and the number formats that the config asks for."""
 
 import os
+import platform
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,6 +117,28 @@ def full_precision(precision: Any) -> str:
     names = {"None": "32-true", "32": "32-true", "64": "64-true"}
     names |= {"16": "16-mixed", "bf16": "bf16-mixed"}
     return names.get(str(precision), str(precision))
+
+
+def slow_precision(precision: Any, device: torch.device) -> str:
+    """Return a sentence if a precision is slower than fp32 on this processor, else nothing.
+
+    Args:
+        precision: As for `trainer.precision`.
+        device: Where the training will run.
+    """
+    if device.type != "cpu" or not full_precision(precision).startswith("bf16"):
+        return ""
+    if platform.machine().lower() not in ("x86_64", "amd64") or has_avx512():
+        return ""
+    return (
+        f"--trainer.precision {precision}: this processor has no AVX-512, so bf16 is emulated and "
+        "several times slower than fp32. Take 32-true; python -m src.bench --probe measures it."
+    )
+
+
+def has_avx512() -> bool:
+    """Return whether torch uses AVX-512 here, which its bf16 on x86 processors is made for."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def _check_precision(precision: str, on_gpu: bool) -> None:

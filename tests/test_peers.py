@@ -200,9 +200,18 @@ class TestEnvironments:
             return home / name
 
         monkeypatch.setattr(environments, "prepare", prepare)
+        monkeypatch.setattr(contest, "has_avx512", lambda: True)
         entered, reasons = contest.enter(NAMES, tmp_path)
         assert sorted(entered) == ["fast", "keras", "ours-bf16", "ours-fp32"]
         assert reasons == {"fastai": "not installed: for once"}
+
+    def test_bf16_is_left_out_where_it_is_emulated(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(contest, "has_avx512", lambda: False)
+        entered, reasons = contest.enter(["ours-fp32", "ours-bf16"], tmp_path)
+        assert list(entered) == ["ours-fp32"]
+        assert "AVX-512" in reasons["ours-bf16"]
 
 
 class TestTurns:

@@ -35,8 +35,9 @@ PAGE, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "pictures" / "s
 _ABOUT = """\
 Microseconds a picture of {side} x {side} pixels, cold (nothing is known yet: every file is decoded
 and put into the cache) and warm (the second start), and the peak memory of the process, of which
-about 0.4 GB are the libraries; the last column is that of a whole fit. Checking is the decoding of every file, cold, and the look whether
-it has changed, warm; record is `samples.csv` and the fingerprint. The first step is what a user
+about 0.4 GB are the libraries; the last column is that of a whole fit. Checking is the decoding of
+every file, cold, and the look whether it has changed, warm; record is `samples.csv` and the
+fingerprint. The first step is what a user
 waits for: the time from the start of a warm `fit` to the end of its first step, as the median of
 {repeats} turns and the middle half of them.
 """

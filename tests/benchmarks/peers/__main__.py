@@ -21,7 +21,6 @@ from src.run import git_commit
 from tests.benchmarks.page import page_with
 from tests.benchmarks.peers.contest import (
     NAMES,
-    PEERS,
     Records,
     enter,
     hold,
@@ -77,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--page", type=Path, metavar="FILE", default=page, help="written (docs/benchmarks.md)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a turn for each (0 1 2)")
     add("--epochs", type=int, default=10, help="of each half; below 10 a rehearsal (10)")
-    add("--skip", nargs="*", default=[], choices=(*PEERS, "fast"), help="left out")
+    add("--skip", nargs="*", default=[], choices=NAMES, help="left out")
     add("--fast_config", type=Path, metavar="FILE", default=Contest.fast_config)
     add("--threshold", type=float, default=Contest.threshold, help="accuracy to reach (0.79)")
     add("--repeats", type=int, default=5, help="turns of the loaders (5)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import RunFailureError, UserError
+from src.hardware import has_avx512
 from src.run import write_json
 from tests.benchmarks.peers import environments, programs
 from tests.benchmarks.peers.environments import PeerMissingError, complaint
@@ -63,7 +64,9 @@ def enter(names: Sequence[str], venvs: Path) -> tuple[dict[str, Program], dict[s
     entered: dict[str, Program] = {}
     reasons: dict[str, str] = {}
     for name in names:
-        if name in OURS:
+        if OURS.get(name) == "bf16-mixed" and not has_avx512():
+            reasons[name] = "not run: this processor has no AVX-512 and emulates bf16, slowly"
+        elif name in OURS:
             entered[name] = partial(programs.run_ours, OURS[name])
         elif name == "fast":
             entered[name] = programs.run_fast

@@ -11,6 +11,7 @@ from pathlib import Path
 from src.data.home import cache_home
 from src.data.room import LIMIT, by_use, limit_bytes, size_of, stores_in, sweep
 from src.data.segments import Segment
+from src.errors import UserError
 from src.failures import end_with_message
 
 _MIB, _DAY = 2**20, 86_400
@@ -20,6 +21,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 for a mistake in the options."""
     with end_with_message() as outcome:
         options = _parser().parse_args(args)
+        if options.days and (options.days < 0 or not options.clear):
+            raise UserError(f"--days is {options.days:g}; allowed is 0 or more, beside --clear.")
         place = options.place if options.place is not None else cache_home() / "pixels"
         if options.clear:
             print(clear(place, options.days))

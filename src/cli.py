@@ -164,10 +164,12 @@ class WaggleCLI(LightningCLI):
         self.samples = (
             None if command == "fit" else own_data(command, self.plan, options, self.args)
         )
+        self.listing: Any = None
         if not options.data.classes:
             source = options.data.source
             made = instantiate_class((), source.as_dict()) if source else None
-            options.data.classes = list(find_classes(data_root(options.data.root, made)))
+            found, self.listing = find_classes(data_root(options.data.root, made))
+            options.data.classes = list(found)
         options.model.num_classes = len(options.data.classes)
         self.stored_config = self._config_to_store()
         if self.samples is not None:
@@ -223,6 +225,7 @@ class WaggleCLI(LightningCLI):
         classes = list(options.data.classes)
         trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
         fitting.check_apart(plan.folder, self.datamodule.location)
+        self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
         fingerprint = self.datamodule.index("fit").fingerprint()

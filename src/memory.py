@@ -15,7 +15,7 @@ _NEVER = -1
 def keep_freed_memory() -> bool:
     """Take large blocks from the heap and never shrink it; return whether that was possible.
 
-    Linux with glibc alone. What is kept is what the largest step needs. Forked workers
+    Linux with glibc alone. What is kept is the most that was needed at any time. Forked workers
     inherit it; programs that this one starts do not.
     """
     if sys.platform != "linux":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,6 +189,19 @@ def test_a_changed_file_is_decoded_again(tmp_path, decoded):
     second = scan(tmp_path, ["a.bmp", "b.bmp"])
     assert decoded[2:] == ["a.bmp"]
     assert second[0].hash != first[0].hash and second[1] == first[1]
+
+
+@pytest.mark.parametrize("changed", ["st_size", "st_mtime_ns", "st_ctime_ns"])
+def test_each_mark_of_a_change_counts(monkeypatch, changed):
+    """By Windows st_ctime is the creation, and later than the modification of any copy."""
+    before = {"st_size": 7, "st_mtime_ns": 100, "st_ctime_ns": 900}
+    after = before | {changed: before[changed] - 1}
+    marks = []
+    for status in (before, after):
+        monkeypatch.setattr(os, "stat", lambda path, s=status: SimpleNamespace(**s))
+        marks.append(remembered.keys_of(Path("/data"), ["a.bmp"]))
+        monkeypatch.undo()
+    assert (marks[0] != marks[1]).any()
 
 
 def test_scanning_a_part_forgets_nothing_of_the_rest(tmp_path, decoded):

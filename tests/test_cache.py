@@ -20,15 +20,17 @@ from PIL import Image
 
 from src import preprocess
 from src.cache import main
-from src.data import cache as cache_module
-from src.data import scans
-from src.data.cache import PixelStore, Writer, open_store
+from src.data import home, scans
+from src.data import writer as writer_module
+from src.data.cache import open_store
 from src.data.cache import fill as fill_parts
 from src.data.datamodule import DataModule
 from src.data.index import Index
 from src.data.room import limit_bytes
 from src.data.scans import scan
 from src.data.segments import END_BYTES, ROW, Segment, Stored
+from src.data.store import PixelStore
+from src.data.writer import Writer
 from src.errors import UserError
 from tests.cli.conftest import make_pictures
 from tests.helpers import ROOT
@@ -173,7 +175,7 @@ class TestDecoding:
         index = index_of(root)
         decoded.clear()
         real = scans.scan_file
-        monkeypatch.setattr(os, "cpu_count", lambda: 1)
+        monkeypatch.setattr(scans, "usable_cores", lambda: 1)
 
         def interrupted(path: Path, keep: Any) -> Any:
             if path.name == "3.png":
@@ -195,7 +197,7 @@ class TestDecoding:
 
 class TestTwoAtOnce:
     def test_the_second_waits_and_decodes_nothing(
-        self, store: PixelStore, root: Path, decoded: list[str], capsys: pytest.CaptureFixture[str]
+        self, store: PixelStore, root: Path, decoded: list[str]
     ) -> None:
         index = index_of(root)
         decoded.clear()
@@ -203,14 +205,8 @@ class TestTwoAtOnce:
         first = Writer(store, limit_bytes())
         first.begin()
         result: list[Stored] = []
-        real = cache_module.alone
-
-        def telling(*words: Any) -> Any:
-            waits.set()
-            return real(*words)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cache_module, "alone", telling)
+        with pytest.MonkeyPatch.context() as patch:  # it says so where it waits
+            patch.setattr(home, "print", lambda *_, **__: waits.set(), raising=False)
             second = threading.Thread(target=lambda: result.append(fill(store, index)))
             second.start()
             assert waits.wait(60)
@@ -220,6 +216,23 @@ class TestTwoAtOnce:
             second.join(60)
         assert sorted(decoded) == sorted(Path(path).name for path in index.paths)  # by the first
         assert (result[0].files >= 0).all()
+
+    def test_what_the_first_has_added_counts(
+        self, store: PixelStore, root: Path, gib: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The room is that which is left when the lock has been had, not when it was asked for."""
+        index = index_of(root)
+        gib(5 * (ONE + ROW.itemsize) + END_BYTES)
+        real = Writer.begin
+
+        def late(self: Writer, wait: bool = True) -> bool:
+            monkeypatch.setattr(Writer, "begin", real)
+            fill(store, index)  # by another process
+            return real(self, wait)
+
+        monkeypatch.setattr(Writer, "begin", late)
+        stored = fill(store, index)
+        assert (len(segments(store)), int((stored.files >= 0).sum())) == (1, 5)
 
     def test_a_look_at_the_files_does_not_wait(self, store: PixelStore) -> None:
         """It is made in threads, which Ctrl-C would have to wait for."""
@@ -286,7 +299,7 @@ class TestDamage:
     ) -> None:
         script = (
             "import os, signal, sys\nfrom pathlib import Path\nfrom PIL import Image\n"
-            "from src.data.cache import PixelStore, Writer\n"
+            "from src.data.store import PixelStore\nfrom src.data.writer import Writer\n"
             f"writer = Writer(PixelStore({SIDE}, 'stretch', Path(sys.argv[1])), 10**9)\n"
             "writer.keep('0' * 32, Image.new('RGB', (5, 5)))\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -360,18 +373,21 @@ class TestRoom:
         assert not segments(store)
 
     def test_is_shared_by_the_sizes_of_one_run(
-        self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+        self, store: PixelStore, root: Path, gib: Any, decoded: list[str],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
         """What was decoded for the training is not removed for the validation, nor anew."""
         index = index_of(root)
         other = PixelStore(SIDE, "crop", store.place)
         half = np.arange(NUM) < NUM // 2
-        gib(NUM // 2 * (ONE + ROW.itemsize) + END_BYTES)  # room for one half
-        for _ in range(2):
+        gib(NUM // 2 * (ONE + ROW.itemsize) + END_BYTES + ONE // 2)  # room for one half
+        for turn in range(2):
+            decoded.clear()
             one, two = fill_parts([(store, half), (other, ~half)], index)
             assert (one.files >= 0).tolist() == half.tolist()
             assert (two.files < 0).all()
             assert "the cache holds 0 of 6 decoded pictures" in capsys.readouterr().err
+            assert len(decoded) == (NUM // 2 if turn == 0 else 0)
 
     def test_that_has_shrunk_is_told(
         self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
@@ -383,17 +399,21 @@ class TestRoom:
         assert (stored.files < 0).all()
         assert "the cache holds 0 of 12 decoded pictures" in capsys.readouterr().err
 
+    @pytest.mark.parametrize("slack", [0, ONE // 2])
     def test_for_a_part_is_used(
-        self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        gib(5 * (ONE + ROW.itemsize) + END_BYTES)
+        self, slack: int, store: PixelStore, root: Path, gib: Any, decoded: list[str],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        gib(5 * (ONE + ROW.itemsize) + END_BYTES + slack)
         index = index_of(root)
         stored = fill(store, index)
         assert sum(stored.pixels(number) is not None for number in range(NUM)) == 5
         assert "the cache holds 5 of 12 decoded pictures (WAGGLE_CACHE_GIB is" in (
             capsys.readouterr().err
         )
+        decoded.clear()
         again = fill(store, index)  # the same five, and no second segment
+        assert decoded == []
         assert (len(segments(store)), again.files.tolist()) == (1, stored.files.tolist())
 
     def test_none_at_all(self, store: PixelStore, root: Path, gib: Any) -> None:
@@ -414,19 +434,88 @@ class TestRoom:
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(cache_module, "write_table", full)
+        monkeypatch.setattr(writer_module, "write_table", full)
         stored = fill(store, index_of(root))
         assert "WARNING: decoded pictures can't be kept: [Errno 28]" in capsys.readouterr().err
         assert stored.pixels(0) is None
         assert not list(store.folder.glob("*pixels*"))
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="not on this system: file size limits")
+    def test_what_was_written_to_a_full_disk_is_given_back(
+        self, store: PixelStore, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """While other pictures are still looked at, which may take an hour."""
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        try:
+            with Writer(PixelStore(64, "stretch", store.place), 10**9) as adding:
+                for number in range(4):  # of 12,288 bytes
+                    adding.keep(f"{number:032x}", Image.new("RGB", (9, 9)))
+                (part,) = store.place.glob("*/*.tmp")
+                assert part.stat().st_size == 0
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+        assert "WARNING: decoded pictures can't be kept: [Errno 27]" in capsys.readouterr().err
+        assert not list(store.place.glob("*/*pixels*"))
+
     def test_where_nothing_can_be_written(
-        self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, root: Path, tmp_path: Path, decoded: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "file").write_text("not a folder")
-        stored = fill(PixelStore(SIDE, "stretch", tmp_path / "file"), index_of(root))
+        index = index_of(root)
+        decoded.clear()
+        stored = fill(PixelStore(SIDE, "stretch", tmp_path / "file"), index)
         assert stored.pixels(0) is None
-        assert "WARNING: decoded pictures can't be kept" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert "WARNING: decoded pictures can't be kept" in err
+        assert "holds 0 of 12 decoded pictures; the others" in err  # no word about a limit
+        assert decoded == []
+
+    @pytest.mark.parametrize("damaged", [False, True])
+    def test_that_others_own_stays(
+        self, damaged: bool, store: PixelStore, root: Path, gib: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        """A file that can't be removed: another is, and a damaged one ends nothing."""
+        index, halves = index_of(root), np.arange(NUM) < NUM // 2
+        fill(store, index, halves)
+        fill(store, index, ~halves)
+        first, second = sorted(segments(store), key=lambda path: path.stat().st_mtime_ns)
+        if damaged:
+            first.write_bytes(b"")
+        else:
+            gib(second.stat().st_size)
+        real = Path.unlink
+
+        def foreign(path: Path, missing_ok: bool = False) -> None:
+            if path == first:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            real(path, missing_ok)
+
+        os.utime(first, (1, 1))
+        monkeypatch.setattr(Path, "unlink", foreign)
+        stored = fill(store, index)
+        assert first.exists()
+        assert second.exists() == damaged
+        assert bool((stored.files >= 0).all()) == damaged
+
+
+def test_a_large_store_is_made_of_several_segments(
+    store: PixelStore, root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that little is lost by a kill, and little goes to make room."""
+    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", 4 * ONE)
+    index = index_of(root)
+    fill(store, index)
+    assert len(segments(store)) == 3
+    assert_right(store, index)
+    decoded.clear()
+    fill(store, index)
+    assert decoded == []
 
 
 def test_what_data_cache_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,6 +533,17 @@ def test_a_place_inside_the_data_is_refused(cache: str, root: Path) -> None:
         DataModule(root=str(root), cache=cache.format(root=root)).prepare("fit")
 
 
+def test_a_cache_home_inside_the_data_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless its name begins with a dot, as that of ~/.cache: such names are no data."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / ".cache"))
+    DataModule(root=str(root)).prepare("fit")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+    with pytest.raises(UserError, match=r"cache folder .*XDG_CACHE_HOME\) lies inside --data.root"):
+        DataModule(root=str(root), cache=False).prepare("fit")
+
+
 def test_an_empty_place_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"--data\.cache is empty"):
         DataModule(root=str(root), cache=" ").prepare("fit")
@@ -457,6 +557,13 @@ class TestCommand:
         assert head.split("  ")[0] == "pictures of (rule, pixels, decoder)"
         assert re.match(rf"stretch-16-pillow-\S+ +{NUM} +0\.0 +\d{{4}}-\d\d-\d\d", row)
         assert total.startswith("0.0 of 20,480 MiB (WAGGLE_CACHE_GIB) in ")
+
+    @pytest.mark.parametrize("words", [["--days", "30"], ["--clear", "--days=-1"]])
+    def test_days_that_mean_nothing(
+        self, words: list[str], store: PixelStore, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["--place", str(store.place), *words]) == 2
+        assert "allowed is 0 or more, beside --clear" in capsys.readouterr().err
 
     def test_clears(
         self, store: PixelStore, root: Path, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data import audit, datamodule
+from src.data import audit, datamodule, workers
 from src.data.datamodule import DataModule
 from src.data.dataset import Pictures
 from src.data.index import Index
@@ -434,3 +434,48 @@ class TestErrors:
         match = r"nothing to score: looked for the test split in .*samples\.csv .*`validate`"
         with pytest.raises(UserError, match=match):
             data.prepare("test")
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda", True)])
+def test_batches_are_pinned_where_they_are_copied_to_a_gpu(
+    device: str, pinned: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = StubTrainer()
+    trainer.strategy.root_device = torch.device(device)
+    data = make(root, trainer)
+    data.prepare("fit")
+    assert data.train_dataloader().pin_memory == pinned
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "expected"), [(2, 1, 2), (64, 1, 4), (64, 32, 2), (8, 16, 1)]
+)
+def test_workers_that_nobody_measures(
+    cores: int, processes: int, expected: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a scoring where files have to be decoded: few, whatever the machine."""
+    monkeypatch.setattr(datamodule, "usable_cores", lambda: cores)
+    trainer = StubTrainer("test")
+    trainer.world_size = processes
+    data = make(root, trainer, num_workers="auto", cache=False)
+    data.prepare("test")
+    assert data._workers(data._pictures("test")) == expected
+    cached = make(root, trainer, num_workers="auto")
+    cached.prepare("test")
+    assert cached._workers(cached._pictures("test")) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("max 100000\n", 8), ("200000 100000\n", 2), ("50000 100000\n", 1), ("150000 100000", 2)],
+)
+def test_cores_that_a_container_allows(
+    text: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(workers, "CGROUP", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert workers.usable_cores() == cores
+    monkeypatch.setattr(workers, "CGROUP", tmp_path / "none")
+    assert workers.usable_cores() == 8

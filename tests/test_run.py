@@ -601,6 +601,32 @@ class TestTrainerOptions:
         with pytest.raises(UserError, match=match):
             hardware.check(trainer_options(precision="bf16-mixed"))
 
+    @pytest.mark.parametrize(
+        ("precision", "device", "machine", "avx512", "slow"),
+        [
+            ("bf16-mixed", "cpu", "x86_64", False, True),
+            ("bf16-true", "cpu", "AMD64", False, True),
+            ("bf16-mixed", "cpu", "x86_64", True, False),
+            ("bf16-mixed", "cpu", "arm64", False, False),
+            ("bf16-mixed", "cuda", "x86_64", False, False),
+            ("32-true", "cpu", "x86_64", False, False),
+        ],
+    )
+    def test_emulated_bf16(
+        self,
+        precision: str,
+        device: str,
+        machine: str,
+        avx512: bool,
+        slow: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("platform.machine", lambda: machine)
+        monkeypatch.setattr(hardware, "has_avx512", lambda: avx512)
+        found = hardware.slow_precision(precision, torch.device(device))
+        assert bool(found) == slow
+        assert not slow or "Take 32-true" in found
+
     def test_no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.machine(monkeypatch, gpus=0)
         hardware.check(trainer_options(devices=2))  # processes on the CPU

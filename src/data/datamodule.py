@@ -6,9 +6,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from lightning.pytorch import LightningDataModule
 
-from src.data.audit import Keep
+from src.data.audit import Keep, OnBadImage
 from src.data.cache import check_place
 from src.data.dataset import Batch, Pictures
 from src.data.decoded import TRAIN, Decoded
@@ -20,7 +21,7 @@ from src.data.find import (
     find_training,
     find_unlabelled,
 )
-from src.data.index import Index
+from src.data.index import Index, Listing, list_data
 from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
 from src.data.sources import Source
 from src.data.transforms import Augmentation
@@ -29,6 +30,7 @@ from src.errors import UserError
 from src.preprocess import Preprocessing, Rule
 
 Sampling = Literal["uniform", "balanced"]
+_MOST_UNMEASURED = 4  # workers for `auto` where nothing is measured and files have to be decoded
 SEEN_ON_TEST = (
     "data.validate_on_test: the TEST pictures are scored after every epoch, as in the seed's blog "
     "post. A model or an epoch chosen by these scores is chosen on the test set: its score is too "
@@ -51,7 +53,8 @@ class DataModule(LightningDataModule):
             batch_size.
         num_workers: Processes that decode and augment, for each process; 0 does it in the main one.
             `auto` lets fit measure for two seconds how many are worth it, and takes 0 where
-            nothing is decoded or augmented. The results do not depend on it.
+            nothing is decoded or augmented; other commands take up to 4 where files have to be
+            decoded. The results do not depend on it.
         image_size: Side of the square pictures that are decoded, in pixels.
         resize: `stretch` ignores the aspect ratio; `crop` brings the shorter side to image_size and
             cuts out the middle.
@@ -100,7 +103,7 @@ class DataModule(LightningDataModule):
         split_seed: int = 0,
         validate_on_test: bool = False,
         cache: bool | str = True,
-        on_bad_image: Literal["error", "skip"] = "error",
+        on_bad_image: OnBadImage = "error",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -121,11 +124,12 @@ class DataModule(LightningDataModule):
             "split_seed": split_seed,
             "validate_on_test": validate_on_test,
         }
-        self.on_bad_image: Literal["error", "skip"] = on_bad_image
+        self.on_bad_image: OnBadImage = on_bad_image
         self.seed = seed
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.samples: Path | None = None  # samples.csv of the run whose own splits are scored
         self.settled_workers: int | None = None  # what `auto` stands for in the training
+        self.listing: Listing | None = None  # what the data say, if that was read for the classes
         self._classes = tuple(classes) if classes else None
         self._found: dict[str, Found] = {}
         self._decoded: dict[str, Decoded] = {}
@@ -134,7 +138,7 @@ class DataModule(LightningDataModule):
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the network's outputs."""
         if self._classes is None:
-            self._classes = find_classes(self.location)
+            self._classes, self.listing = find_classes(self.location)
         return self._classes
 
     @property
@@ -178,7 +182,8 @@ class DataModule(LightningDataModule):
         root, bad = self.location, self.on_bad_image
         if command == "fit":
             _ = self.training_shape  # tries the augmentation
-            return find_training(root, self._classes, bad, self.split_rules, keep)
+            listing, self.listing = self.listing or list_data(root), None
+            return find_training(listing, self._classes, bad, self.split_rules, keep)
         if command == "predict":
             return find_unlabelled(root, self.classes, self.samples, keep)
         own_test = self.validate_on_test and self.samples is not None
@@ -277,8 +282,6 @@ class DataModule(LightningDataModule):
         return self._loader(pictures, blocks)
 
     def _loader(self, pictures: Pictures, batches: Any) -> ResumableLoader:
-        import torch
-
         device: torch.device = self.trainer.strategy.root_device  # type: ignore[union-attr]
         workers = self._workers(pictures)
         return ResumableLoader(
@@ -298,7 +301,9 @@ class DataModule(LightningDataModule):
             return self.num_workers
         if not pictures.costs:
             return 0
-        return usable_cores() if self.settled_workers is None else self.settled_workers
+        if self.settled_workers is not None:
+            return self.settled_workers
+        return min(_MOST_UNMEASURED, max(1, usable_cores() // self.trainer.world_size))  # type: ignore[union-attr]
 
 
 def _check_least(name: str, value: int, least: int) -> None:

@@ -47,6 +47,9 @@ class _Deal:
     def can_leave(self, unit: Unit) -> bool:
         return all(self.units["train"][c] > 1 for c in unit.counts)
 
+    def wants_none(self) -> bool:
+        return not any(any(need.values()) for need in self.need.values())
+
     def move(self, unit: Unit, split: str) -> None:
         unit.split = split
         for c, count in unit.counts.items():
@@ -160,3 +163,5 @@ def _fill(state: _Deal, units: Sequence[Unit]) -> None:
         chosen = next((split for split in lacking if state.fits(unit, split)), None)
         if chosen is not None:
             state.move(unit, chosen)
+            if state.wants_none():  # most units are left, and stay in train
+                return

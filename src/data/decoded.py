@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from src.data.audit import Keep
-from src.data.cache import Part, Writer, fill, open_store
+from src.data.cache import Part, fill, open_store
 from src.data.index import Index
 from src.data.room import limit_bytes
 from src.data.segments import Stored
+from src.data.writer import Writer
 from src.preprocess import MAX_ASPECT, Rule, StoredRule
 
 Form = tuple[int, StoredRule]  # side in pixels and resize rule

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from src.data import audit
+from src.data.audit import OnBadImage
 from src.data.index import (
     Index,
     Listing,
@@ -17,9 +18,6 @@ from src.data.index import (
 from src.data.sources import Source
 from src.data.split import make_index
 from src.errors import UserError
-
-OnBadImage = Literal["error", "skip"]
-
 
 @dataclass(frozen=True)
 class Found:
@@ -61,13 +59,14 @@ def data_root(root: str | None, source: Source | None) -> Path:
     return source.fetch()
 
 
-def find_classes(root: Path, given: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the class names of the data, before anything is decoded."""
-    return settle_classes(list_data(root), given)
+def find_classes(root: Path) -> tuple[tuple[str, ...], Listing]:
+    """Return the class names of the data and what they were read off, before anything is decoded."""
+    listing = list_data(root)
+    return settle_classes(listing, None), listing
 
 
 def find_training(
-    root: Path,
+    listing: Listing,
     classes: Sequence[str] | None,
     on_bad_image: OnBadImage,
     rules: dict[str, Any],
@@ -76,13 +75,12 @@ def find_training(
     """Return the pictures of all splits.
 
     Args:
-        root: Folder or CSV.
+        listing: What the data say.
         classes: Names in the order of the outputs; None means those of the data, sorted.
         on_bad_image: Whether damaged files stop it or are left out.
         rules: The keyword arguments of `make_index`.
         keep: Gets every picture that is decoded: see `src.data.scans.scan`.
     """
-    listing = list_data(root)
     settled = settle_classes(listing, classes)
     kept, hashes, about = _checked(listing, on_bad_image, keep)
     return Found(make_index(kept, settled, hashes, **rules), **about)

@@ -33,7 +33,8 @@ def alone(lock: Path, doing: str, wait: bool = True) -> Iterator[None]:
         TimeoutError: if another process holds it and `wait` is false.
         OSError: where the file system has no locks.
     """
-    held = FileLock(lock, thread_local=False)  # another thread may let it go
+    # Another thread may let it go. Never by a mere file, which would outlive its process.
+    held = FileLock(lock, thread_local=False, fallback_to_soft=False)
     try:
         held.acquire(timeout=0)
     except Timeout:

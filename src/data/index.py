@@ -7,7 +7,7 @@ N samples.
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -140,6 +140,10 @@ class Index:
 
         Of a path outside the root, the name alone counts.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = sha256()
         for name in self.classes:
             digest.update(_field(name))

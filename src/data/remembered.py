@@ -15,13 +15,16 @@ import numpy.typing as npt
 import PIL
 
 # Part of the checksum: what counts as damaged, and the pixels, may change with either.
-_RULES = f"waggle scan 2, Pillow {PIL.__version__}"
+_RULES = f"waggle scan 3, Pillow {PIL.__version__}"
 _PAIR = np.dtype((np.int64, 2))
-_ROW = np.dtype([("key", "<i8", 2), ("hash", "V16"), ("size", "<i4", 2), ("finding", "<i4")])
+_KEY = np.dtype((np.int64, 3))
+_ROW = np.dtype([("key", "<i8", 3), ("hash", "V16"), ("size", "<i4", 2), ("finding", "<i4")])
 _NO_HASH = "0" * 32
 UNREADABLE = "can't be read"  # how errors begin that may be over next time, the file unchanged
 
-Keys = npt.NDArray[np.int64]  # size in bytes and time of the last change in ns; -1: no file [N, 2]
+# Size in bytes, and in ns the times of the last modification and of the last change; by Windows the
+# latter is that of the creation. -1: no file. [N, 3]
+Keys = npt.NDArray[np.int64]
 Finding = tuple[str, tuple[str, ...]]  # error and notes
 
 
@@ -44,18 +47,18 @@ class Scan(NamedTuple):
 
 
 def keys_of(root: Path, paths: Sequence[str]) -> Keys:
-    """Return what changes when a file does, [N, 2]."""
+    """Return what changes when a file does, [N, 3]."""
     folder = os.fspath(root)
-    return np.fromiter((_key(os.path.join(folder, path)) for path in paths), _PAIR, len(paths))
+    return np.fromiter((_key(os.path.join(folder, path)) for path in paths), _KEY, len(paths))
 
 
-def _key(path: str) -> tuple[int, int]:
+def _key(path: str) -> tuple[int, int, int]:
     try:
         status = os.stat(path)
     except OSError:
-        return -1, -1
+        return -1, -1, -1
     # The change time too: a copy may keep size and modification time.
-    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Remembered:
 
         Args:
             paths: Files, each once, [M].
-            keys: Theirs, [M, 2].
+            keys: Theirs, [M, 3].
             scans: Theirs, [M].
         """
         pairs = enumerate(zip(keys[:, 0].tolist(), scans, strict=True))

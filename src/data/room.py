@@ -49,9 +49,10 @@ def make_room(place: Path) -> bool:
     for path in paths:
         if total <= limit_bytes():
             break
-        total -= size_of(path)
-        with contextlib.suppress(OSError):  # still open elsewhere, on Windows
+        size = size_of(path)
+        with contextlib.suppress(OSError):  # another user's, or still open, on Windows
             path.unlink(missing_ok=True)
+            total -= size
     return total < before
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from src.data import remembered
 from src.data.home import alone, cache_home
 from src.data.remembered import UNREADABLE, Keys, Scan
+from src.data.workers import usable_cores
 from src.preprocess import BadImageError, decode, to_upright_rgb
 
 MAX_THREADS = 16  # each holds one decoded picture; more hardly help
@@ -116,7 +117,7 @@ def scan_all(
     """
     if not paths:
         return
-    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(MAX_THREADS, usable_cores()))
     try:
         results = _in_order(pool, lambda path: scan_file(root / path, keep), paths)
         # Not even made where nobody would see it: a bar leaves a thread behind, which makes the

@@ -1,9 +1,13 @@
 """How the processes that decode and augment start, and which signals they heed."""
 
+import math
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
 def start_method() -> str:
@@ -13,9 +17,19 @@ def start_method() -> str:
 
 def usable_cores() -> int:
     """Return how many cores this process may run on: a container may allow fewer than there are."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, _quota(CGROUP)))
+
+
+def _quota(file: Path) -> int:
+    """Return the cores that a control group allows (Linux, version 2), rounded up."""
+    try:
+        most, period = file.read_text("ascii").split()
+        return math.ceil(int(most) / int(period))
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return sys.maxsize
 
 
 def start_worker(worker_id: int) -> None:

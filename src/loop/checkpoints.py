@@ -123,7 +123,10 @@ class Checkpoints(Checkpoint):
         self._stepped = trainer.global_step > self._seen_step  # no accumulation is under way
         self._seen_step = trainer.global_step
         self._finish_accumulation(trainer)
-        self._ask(trainer, counters.training_ends(trainer))
+        ends = counters.training_ends(trainer)
+        if self.signals.agrees(trainer):
+            self._ask(trainer)
+        self._wanted |= ends or self._steps_are_due(trainer)
         if not self._wanted or not self._stepped or trainer.is_last_batch:
             return
         if not counters.validation_follows(trainer, batch_idx):
@@ -144,7 +147,9 @@ class Checkpoints(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save and leave, if a signal asks for it: the validation is run again."""
-        if _within_fit(trainer) and self.signals.asked(trainer) and self._stepped:
+        if not _within_fit(trainer) or not self.signals.agrees(trainer):
+            return
+        if self.signals.asked(trainer) and self._stepped:
             self._leaving = True
             self._save_in_validation(trainer)
 
@@ -186,8 +191,12 @@ class Checkpoints(Checkpoint):
 
     # Saving
 
-    def _ask(self, trainer: Trainer, ends: bool = False) -> None:
-        """Settle, alike on every process, whether to save and whether to leave."""
+    def _steps_are_due(self, trainer: Trainer) -> bool:
+        steps = trainer.global_step - self._saved_step
+        return self.every_steps is not None and steps >= self.every_steps
+
+    def _ask(self, trainer: Trainer) -> None:
+        """Settle, alike on every process, whether the clock or a signal makes it save or leave."""
         minutes = self.every_minutes is not None and (
             time.monotonic() - self._saved_at >= 60 * self.every_minutes
         )
@@ -195,9 +204,6 @@ class Checkpoints(Checkpoint):
         if trainer.strategy.reduce_boolean_decision(here, all=False):
             self._wanted = True
             self._leaving = self.signals.asked(trainer)
-        steps = trainer.global_step - self._saved_step
-        if ends or (self.every_steps is not None and steps >= self.every_steps):
-            self._wanted = True
 
     def _save_and_leave(self, trainer: Trainer) -> None:
         self.failed = self._write(trainer, "last")

@@ -52,13 +52,14 @@ class NonFiniteGuard(Callback):
             return
         index, batch_idx = self._batch
         value = float(self._loss) * trainer.accumulate_grad_batches
-        what = f"the loss is {value}"
-        if math.isfinite(value):
+        what, held = f"the loss is {value}", "The batch"
+        if number > 1:
             what = f"one of the {number} latest losses was infinite or no number, seen"
+            held = "The latest batch"
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         raise RunFailureError(
             f"{what} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
-            f"batch {batch_idx}), learning rate {lr:g}. The batch held: {_files(trainer, index)}. "
+            f"batch {batch_idx}), learning rate {lr:g}. {held} held: {_files(trainer, index)}. "
             f"{_ADVICE}; the last checkpoint was written before this."
         )
 

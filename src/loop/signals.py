@@ -13,13 +13,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from src.errors import STOP_SIGNALS, StoppedRun, stop_signals
 
+_EVERY = 16  # batches
+
 
 class Signals(Callback):
     """Notes SIGTERM, SIGINT and SIGUSR1; the run then ends at its next safe point.
 
     A safe point is the end of a batch after which the optimizer has stepped, any batch of a
-    validation, or the end of an epoch; there every process learns that one of them was asked. A
-    second signal ends the process at once. While it scores, a process ends after the batch, with
+    validation, or the end of an epoch; there every process learns that one of them was asked (with
+    several GPUs every 16th batch). A second signal ends the process at once. While it scores, a process ends after the batch, with
     nothing to save.
 
     Lightning's own handlers are not set: they would send collectives out of a signal handler, end
@@ -32,6 +34,7 @@ class Signals(Callback):
     def __init__(self, leaves: bool = True) -> None:
         self.leaves = leaves
         self.received: str | None = None
+        self._batches = 0  # since the start, alike on all processes
         self._before: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -58,6 +61,15 @@ class Signals(Callback):
             text = f"\n{name}: finishing this batch and saving; a second signal ends at once\n"
             with contextlib.suppress(OSError):
                 os.write(2, text.encode())  # print may not be called again inside itself
+
+    def agrees(self, trainer: Trainer) -> bool:
+        """Return whether the processes ask one another after this batch.
+
+        Their answer makes a program wait for its GPU, so several with GPUs ask every 16th time.
+        """
+        self._batches += 1
+        waits = trainer.world_size > 1 and trainer.strategy.root_device.type != "cpu"
+        return not waits or self._batches % _EVERY == 0
 
     def asked(self, trainer: Trainer) -> bool:
         """Return whether any process was asked to end; all of them must call this together."""
@@ -99,7 +111,7 @@ class Signals(Callback):
     # Where nothing saves; where something does, it asks and leaves after that
 
     def _end_of_batch(self, trainer: Trainer) -> None:
-        if self.asked(trainer):
+        if self.agrees(trainer) and self.asked(trainer):
             self.leave(trainer, None)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:

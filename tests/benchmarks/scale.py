@@ -80,7 +80,7 @@ def prepare(root: Path, scratch: Path) -> dict[str, float]:
 
     Image.init()  # imports all formats, which the first picture would wait for
     seconds: dict[str, float] = defaultdict(float)
-    _time(find, "list_data", "listing", seconds)
+    _time(datamodule, "list_data", "listing", seconds)
     _time(audit, "scan", "checking", seconds)
     _time(find, "make_index", "splitting", seconds)
     data = datamodule.DataModule(root=str(root), image_size=16, batch_size=32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src import fitting, pace
+from src import fitting, hardware, pace
 from src.pace import Pace
 from tests.cli.conftest import TINY, Cli
 from tests.cli.test_fit import RECIPE, assert_same_run
@@ -86,3 +86,16 @@ class TestWorkers:
         ended = cli("fit", f"--data.root={pictures}", *TINY, "--data.num_workers=many")
         assert ended.code == 2
         assert re.search(r"data\.num_workers.*'?auto'?", ended.err, re.S)
+
+
+@pytest.mark.parametrize(("precision", "told"), [("bf16-mixed", True), ("32-true", False)])
+def test_a_precision_that_this_processor_emulates_is_told(
+    cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch, precision: str, told: bool
+) -> None:
+    monkeypatch.setattr(hardware, "has_avx512", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.fast_dev_run=true"]
+    ended = cli(*words, f"--trainer.precision={precision}")
+    assert ended.code == 0, ended.err
+    match = "WARNING: --trainer.precision bf16-mixed: this processor has no AVX-512"
+    assert (match in ended.err) == told

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from src.errors import STOP_SIGNALS, StoppedRun, stop_signals
@@ -190,6 +191,20 @@ class TestLeaving:
                 end(trainer, None, None, None, 0)
         else:
             end(trainer, None, None, None, 0)
+
+    @pytest.mark.parametrize(
+        ("device", "processes", "asks"), [("cuda", 2, 2), ("cpu", 2, 32), ("cuda", 1, 32)]
+    )
+    def test_a_gpu_is_seldom_waited_for(self, device: str, processes: int, asks: int) -> None:
+        """Of 32 batches; what several processes agree on has to come back from their GPUs."""
+        trainer: Any = StubTrainer(world_size=processes)
+        trainer.strategy.root_device = torch.device(device)
+        asked: list[bool] = []
+        trainer.strategy.reduce_boolean_decision = lambda mine, all: bool(asked.append(mine))
+        signals = Signals()
+        for number in range(32):
+            signals.on_train_batch_end(trainer, None, None, None, number)
+        assert len(asked) == asks
 
     def test_in_the_sanity_check(self) -> None:
         signals = Signals(leaves=False)

@@ -1,0 +1,155 @@
+"""Adds pictures to a store, from any thread, one writer of a store at a time."""
+
+import contextlib
+import os
+import sys
+import threading
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from PIL import Image
+
+from src.data.home import alone
+from src.data.segments import END_BYTES, ROW, SUFFIX, write_table
+from src.data.store import PixelStore
+from src.preprocess import Pixels
+
+SEGMENT_BYTES = 2**30  # a segment is finished then: what a kill loses, and what goes at once
+
+
+class Writer:
+    """Adds pictures to a store; they are found when their segment is finished.
+
+    It holds the store's lock from the first picture on. What an interrupted one has is kept; of a
+    killed one, the finished segments.
+
+    Args:
+        store: The store.
+        most_bytes: How much it may add; pictures beyond that are passed over.
+    """
+
+    def __init__(self, store: PixelStore, most_bytes: int) -> None:
+        self.store, self.left_bytes = store, most_bytes - END_BYTES
+        self._own, self._held = threading.Lock(), contextlib.ExitStack()
+        self._file: Any = None
+        self._rows: dict[bytes, tuple[int, int, int]] = {}
+        self._known: set[bytes] = set()  # hashes of finished segments
+
+    @property
+    def full(self) -> bool:
+        """Whether no further picture has room, or none can be written."""
+        return self.left_bytes < self.store.least_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def begin(self, wait: bool = True) -> bool:
+        """Take the store's lock and open a segment; return whether pictures can be added.
+
+        Args:
+            wait: For another process that writes to the store; else pictures are passed over.
+        """
+        try:
+            self._take_lock(wait)
+            self._open()
+        except TimeoutError:
+            self.left_bytes = 0
+        except (OSError, NotImplementedError) as error:  # no folder, or no locks there
+            self._held.close()
+            self._give_up(error)
+        return not self.full
+
+    def keep(self, content: str, image: Image.Image) -> None:
+        """Resize a picture and add it, unless it is there or there is no room.
+
+        It does not wait for another process: it may be called from a thread, which a signal can't
+        stop.
+
+        Args:
+            content: Hash of its content, 32 hexadecimal digits.
+            image: Upright, RGB.
+        """
+        name = bytes.fromhex(content)
+        with self._own:
+            if self._file is None and not self.full:
+                self.begin(wait=False)
+        if self.full or name in self._known or name in self._rows:
+            return
+        pixels = self.store.resized(image)
+        with self._own:
+            if name not in self._rows and name not in self._known:
+                self._add(name, pixels)
+
+    def _add(self, name: bytes, pixels: Pixels) -> None:
+        size = pixels.nbytes + ROW.itemsize
+        if size > self.left_bytes:
+            self.left_bytes = 0
+            return
+        place = self._file.tell()
+        try:
+            self._file.write(pixels.tobytes())
+            self.left_bytes -= size
+            self._rows[name] = (place, *pixels.shape[:2])
+            if place + size >= SEGMENT_BYTES:
+                self._finish()
+                self._open()
+                self.left_bytes -= END_BYTES
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        print(f"WARNING: decoded pictures can't be kept: {error}", file=sys.stderr)
+        self.left_bytes, self._rows = 0, {}
+        if self._file is not None and not self._file.closed:
+            with contextlib.suppress(OSError):  # what it took of a full disk is given back now
+                self._file.raw.truncate(0)
+
+    def _take_lock(self, wait: bool) -> None:
+        folder = self.store.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(alone(folder / "lock", "decoding these pictures", wait))
+        for rest in folder.glob("*.tmp"):  # of a killed writer: the lock is ours
+            rest.unlink(missing_ok=True)
+        for segment in self.store.segments():
+            self._known.update(hash_.tobytes() for hash_ in segment.rows["hash"])
+
+    def _open(self) -> None:
+        self._file = (self.store.folder / f"new{SUFFIX}.tmp").open("wb")
+
+    def close(self) -> None:
+        """Finish the segment, whole or not at all."""
+        if self._file is None:
+            return
+        part = Path(self._file.name)
+        try:
+            if self._rows:
+                self._finish()
+        except OSError as error:
+            self._give_up(error)
+        finally:
+            with contextlib.suppress(OSError):  # the disk is full
+                self._file.close()
+            part.unlink(missing_ok=True)
+            self._file = None
+            self._held.close()
+
+    def _finish(self) -> None:
+        write_table(self._file, self._rows)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        name = blake2b(b"".join(self._rows), digest_size=16).hexdigest()
+        part = Path(self._file.name)
+        part.replace(part.with_name(f"{name}{SUFFIX}"))
+        self._known.update(self._rows)
+        self._rows = {}

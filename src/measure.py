@@ -5,96 +5,54 @@ calls them in turn, so that a neighbour's load falls on all of them alike.
 """
 
 import logging
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
+from src.busy import BusyGpu
+from src.cases import AUGMENT, Case
 from src.classifier import Classifier
-from src.config_check import check_classes, read_config, resolve
 from src.data.datamodule import DataModule
-from src.data.dataset import Batch
+from src.data.dataset import Batch, Pictures
 from src.data.workers import usable_cores
-from src.errors import UserError
 from src.loop import loop_callbacks
-from src.models import SeedCNN, SmallResNet
 from src.pace import make_step, measure, wait_for
+from src.run import RunFolder
 
-# Nothing is kept, so those that act at the end of an epoch are left out.
 _OPTIONS = SimpleNamespace(
     seed_everything=0,
     stop_on_nonfinite=True,
     progress="off",
-    trainer=SimpleNamespace(enable_checkpointing=False, enable_progress_bar=False),
+    monitor="val/accuracy",
+    monitor_mode=None,
+    checkpoint_every_steps=None,
+    checkpoint_every_minutes=None,
+    trainer=SimpleNamespace(enable_checkpointing=True, enable_progress_bar=False),
 )
-_SIZES = ("image_size", "resize", "cache_size", "augment", "batch_size")
-AUGMENT: list[dict[str, Any]] = [  # the seed's
-    {
-        "class_path": "albumentations.Affine",
-        "init_args": {
-            "rotate": [-50, 50],
-            "translate_percent": {"x": [-0.1, 0.1], "y": [-0.1, 0.1]},
-            "scale": {"x": [0.9, 1.1], "y": [0.9, 1.1]},
-            "border_mode": 1,
-            "p": 1.0,
-        },
-    },
-    {"class_path": "albumentations.HorizontalFlip"},
-]
+_BATCHES = 10  # of an epoch, at least: its end is a rare thing in a training too
 
 
-@dataclass(frozen=True)
-class Case:
-    """One network at one size.
+class Plenty(DataModule):
+    """Shows each picture as often as it takes for whole batches alone, and enough of them."""
 
-    Attributes:
-        name: Of the network.
-        image_size: Side of a picture, in pixels.
-        batch_size: Pictures of a step.
-        net: Called with the number of classes.
-    """
-
-    name: str
-    image_size: int
-    batch_size: int
-    net: Callable[[int], nn.Module]
-
-    def make_net(self, num_classes: int) -> nn.Module:
-        """Return the network, with the same weights each time."""
-        torch.manual_seed(0)
-        return self.net(num_classes)
-
-
-CASES = (Case("SeedCNN", 150, 20, SeedCNN), Case("SmallResNet", 128, 64, SmallResNet))
-
-
-def case_of(config: Path) -> Case:
-    """Return the network of a config, at the size and the batch that it trains with.
-
-    Raises:
-        UserError: if the file or what it names is wrong.
-    """
-    content = read_config(config)
-    check_classes(content, str(config))
-    given = content.get("data", {})
-    data = DataModule(**{k: given[k] for k in _SIZES if k in given})
-    spec = content.get("model", {}).get("net") or {"class_path": "src.models.SeedCNN"}
-    net = resolve(spec["class_path"], f"{config}: model.net")
-    if net is None:
-        raise UserError(
-            f"{config}: model.net.class_path is {spec['class_path']!r}; write it whole."
-        )
-    made = partial(net, **spec.get("init_args") or {})
-    return Case(net.__name__, data.training_shape[0], data.batch_size, made)
+    def pictures(self, *words: Any) -> Pictures:
+        """Return the pictures of a command, over and over."""
+        found, size = super().pictures(*words), self.batch_size
+        count = size * max(_BATCHES, len(found) // size)
+        positions = np.arange(count) % len(found)
+        stored = found.stored.take(positions) if found.stored is not None else None
+        index = found.index.take(positions)
+        return Pictures(index, found.image_size, found.resize, found.augmentation, stored)
 
 
 class Bench:
@@ -106,7 +64,7 @@ class Bench:
         augmented: Whether with the seed's augmentation.
         workers: Processes of the loader; "auto" as for `data.num_workers`.
         precision: As for `trainer.precision`.
-        steps: Of one measurement, from 2; the first one is not timed.
+        steps: Of one measurement, from 1, after those that the workers have made ahead.
     """
 
     def __init__(
@@ -119,30 +77,24 @@ class Bench:
         steps: int = 30,
     ) -> None:
         self.case, self.precision, self.steps = case, precision, steps
-        self.data = DataModule(
+        self.data = Plenty(
             root=str(root),
             image_size=case.image_size,
             batch_size=case.batch_size,
             num_workers=workers,
             augment=AUGMENT if augmented else None,
         )
-        self._check_enough()
-        self._device: torch.device = self._trainer().strategy.root_device
+        self.device: torch.device = self._trainer().strategy.root_device
         self.waiting: list[float] = []  # share of the time, of each `fit`
         self.busy: list[float] = []  # share of the time that the GPU computed, where it says so
         self._loader: Any = None
         if workers == "auto":
             net, batches = case.make_net(len(self.data.classes)), self.data.batches_to_try()
-            pace = measure(net, nn.CrossEntropyLoss(), batches, self._device, precision)
-            self.data.settled_workers = pace.workers(usable_cores())
-
-    def _check_enough(self) -> None:
-        count = int((self.data.index("fit").splits == "train").sum())
-        if count < self.case.batch_size:
-            raise UserError(
-                f"{self.data.root} has {count} training pictures, and {self.case.name} is measured "
-                f"with batches of {self.case.batch_size}. Give --root more, or leave it out."
-            )
+            pace = measure(net, nn.CrossEntropyLoss(), batches, self.device, precision)
+            workers = self.data.settled_workers = pace.workers(usable_cores())
+        self.workers = workers
+        # One to begin with, and all that lie ready when it has been: their time is not seen.
+        self.left_out = 1 + 2 * workers
 
     def _batches(self) -> Iterator[Batch]:
         """Yield batches for ever, epoch after epoch, from workers that stay."""
@@ -156,14 +108,16 @@ class Bench:
             yield from self._loader
 
     def loader(self) -> float:
-        """Return images a second of the loader alone."""
+        """Return images a second of the loader alone; its workers compute for nobody else then."""
         batches = self._batches()
-        return self._timed(lambda: len(next(batches)["image"]))
+        found = self._timed(lambda: len(next(batches)["image"]))
+        self.close()
+        return found
 
     def ceiling(self) -> float:
         """Return images a second of forward, backward and step on one batch that stays there."""
         step, batch = self._step(), next(self._batches())
-        placed = {name: tensor.to(self._device) for name, tensor in batch.items()}
+        placed = {name: tensor.to(self.device) for name, tensor in batch.items()}
         return self._timed(lambda: step(placed))
 
     def bare_loop(self) -> float:
@@ -172,16 +126,20 @@ class Bench:
 
         def once() -> int:
             batch = next(batches)
-            return step({n: t.to(self._device, non_blocking=True) for n, t in batch.items()})
+            return step({n: t.to(self.device, non_blocking=True) for n, t in batch.items()})
 
         return self._timed(once)
 
     def fit(self) -> float:
-        """Return images a second of `trainer.fit`, with the callbacks that act on every step."""
-        clock = _Clock()
-        trainer = self._trainer(clock, max_steps=self.steps, max_epochs=-1)
-        with quiet():
-            trainer.fit(self._classifier(), datamodule=self.data)
+        """Return images a second of `trainer.fit` as a run has it.
+
+        Left out are the validation, the logger and the line of progress.
+        """
+        clock = _Clock(self.left_out, self.device)
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            steps = self.left_out + self.steps
+            trainer = self.trainer(Path(folder), clock, max_steps=steps, max_epochs=-1)
+            trainer.fit(self.classifier(), datamodule=self.data)
         self.data.trainer = self._trainer()
         self.waiting.append(clock.waiting / clock.seconds)
         self.busy += clock.busy
@@ -191,11 +149,17 @@ class Bench:
         """End the loader's workers."""
         self._loader = None
 
-    def _classifier(self) -> Classifier:
+    def classifier(self) -> Classifier:
+        """Return the module that `fit` trains."""
+
         def optimizer(weights: Any, **more: Any) -> torch.optim.Optimizer:
             return torch.optim.SGD(weights, lr=0.002, momentum=0.8, **more)
 
         return Classifier(len(self.data.classes), net=self.case.make_net, optimizer=optimizer)
+
+    def trainer(self, folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
+        """Return a Trainer with the callbacks that every run has; they write into the folder."""
+        return self._trainer(*callbacks, *loop_callbacks(_OPTIONS, RunFolder(folder)), **options)
 
     def _trainer(self, *callbacks: Callback, **options: Any) -> Trainer:
         with quiet():
@@ -204,19 +168,19 @@ class Bench:
                 devices=1,
                 precision=self.precision,  # type: ignore[arg-type]
                 logger=False,
-                enable_checkpointing=False,
+                enable_checkpointing=bool(callbacks),
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 limit_val_batches=0,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
-                callbacks=[*loop_callbacks(_OPTIONS, None), *callbacks],
+                callbacks=list(callbacks),
                 **options,
             )
 
     def _step(self) -> Callable[[Batch], int]:
         net = self.case.make_net(len(self.data.classes))
-        work = make_step(net, nn.CrossEntropyLoss(), self._device, self.precision)
+        work = make_step(net, nn.CrossEntropyLoss(), self.device, self.precision)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.002, momentum=0.8)
 
         def step(batch: Batch) -> int:
@@ -228,39 +192,56 @@ class Bench:
 
     def _timed(self, once: Callable[[], int]) -> float:
         """Return images a second; `once` returns how many it had."""
-        once()
-        wait_for(self._device)
+        for _ in range(self.left_out):
+            once()
+        wait_for(self.device)
         start = time.perf_counter()
-        images = sum(once() for _ in range(self.steps - 1))
-        wait_for(self._device)
+        images = sum(once() for _ in range(self.steps))
+        wait_for(self.device)
         return images / (time.perf_counter() - start)
 
 
 class _Clock(Callback):
-    """Times all steps but the first, and the waiting for data between them."""
+    """Times all steps but the first ones, and the waiting for data between them.
 
-    def __init__(self) -> None:
+    Args:
+        first: How many are not timed, from 1.
+        device: Where it is computed.
+    """
+
+    def __init__(self, first: int, device: torch.device) -> None:
+        self.first, self._gpu = first, BusyGpu(device) if device.type == "cuda" else None
         self.images, self.waiting, self.busy = 0, 0.0, list[float]()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step > 0:
+        if trainer.global_step >= self.first:
             self.waiting += time.perf_counter() - self._end
 
     def on_train_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Batch, number: int
     ) -> None:
-        device = trainer.strategy.root_device
-        if trainer.global_step in (1, trainer.max_steps):
-            wait_for(device)
+        step, begins = trainer.global_step, trainer.global_step == self.first
+        ends = step == trainer.max_steps
+        if begins or ends:
+            wait_for(trainer.strategy.root_device)
         self._end = time.perf_counter()
-        if trainer.global_step == 1:
+        if begins:
             self._start = self._end
-        else:
+        elif step > self.first:
             self.images += len(batch["image"])
-        self.seconds = self._end - self._start
-        if device.type == "cuda" and trainer.global_step == trainer.max_steps:
-            with suppress(Exception):  # NVML's Python package is not there, or its driver
-                self.busy = [torch.cuda.utilization() / 100]
+            self.seconds = self._end - self._start
+        if self._gpu is not None and begins:
+            self._gpu.start()
+        if self._gpu is not None and ends and (share := self._gpu.stop()) is not None:
+            self.busy.append(share)
+
+
+def device_here() -> torch.device:
+    """Return what a fit without further options computes on."""
+    with quiet():
+        trainer = Trainer(devices=1, logger=False, enable_checkpointing=False)
+    device: torch.device = trainer.strategy.root_device
+    return device
 
 
 @contextmanager

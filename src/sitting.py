@@ -87,6 +87,10 @@ class Sitting:
         if self._process.poll() is not None:
             return
         group = self._process.pid
+        if not hasattr(os, "killpg"):  # Windows
+            self._process.kill()
+            self._process.wait()
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended just now
             os.killpg(group, signal.SIGKILL)
         self._process.wait()

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback, Trainer
 
-from src.measure import AUGMENT, Case
+from src.cases import AUGMENT, Case
+from src.pace import wait_for
 from src.run import RunFolder
 from src.sitting import Sitting
 
@@ -31,6 +32,7 @@ class Gauge(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Note the time of the first step, and the memory at the last."""
+        wait_for(trainer.strategy.root_device)
         self._first = self._first or time.time()
         if trainer.global_step == trainer.max_steps:
             found = {"first_step": self._first, "workers_mib": private_memory(children())}
@@ -43,6 +45,7 @@ def start_twice(case: Case, root: Path, workers: int, precision: str) -> dict[st
     Returns:
         cold and warm: seconds from the start of the process to the end of its first step.
         peak_gib: Peak memory of the warm one's main process; None if unknown.
+        gpu_gib: The same on the GPU; None without one.
         workers_mib: Private memory of each of its workers.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -69,6 +72,7 @@ def _start(
     return {
         "seconds": found["first_step"] - began,
         "peak_gib": summary["peak_memory"]["process_gib"],
+        "gpu_gib": summary["peak_memory"]["gpu_gib"],
         "workers_mib": found["workers_mib"],
     }
 

@@ -22,8 +22,8 @@ from src import preprocess
 from src.cache import main
 from src.data import home, scans
 from src.data import writer as writer_module
-from src.data.cache import open_store
 from src.data.cache import fill as fill_parts
+from src.data.cache import open_store
 from src.data.datamodule import DataModule
 from src.data.index import Index
 from src.data.room import limit_bytes

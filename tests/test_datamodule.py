@@ -459,10 +459,10 @@ def test_workers_that_nobody_measures(
     trainer.world_size = processes
     data = make(root, trainer, num_workers="auto", cache=False)
     data.prepare("test")
-    assert data._workers(data._pictures("test")) == expected
+    assert data._workers(data.pictures("test")) == expected
     cached = make(root, trainer, num_workers="auto")
     cached.prepare("test")
-    assert cached._workers(cached._pictures("test")) == 0
+    assert cached._workers(cached.pictures("test")) == 0
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from src import pace
-from src.bench import main, probe_table
+from src.bench import main
+from src.bench_report import probe_table
+from src.cases import Case, case_of
 from src.errors import RunFailureError
-from src.measure import Case, case_of
 from src.models import SmallResNet
 from src.pace import Pace, make_step, measure, seconds_of
 from src.probe import Way, probe
@@ -148,7 +149,8 @@ class TestProbe:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         monkeypatch.setattr("src.bench.probe", lambda net, batch, *_: [Way("32-true", "", [0.1])])
-        assert main(["--probe", "--config", "configs/demo.yaml", "--repeats", "1"]) == 0
+        words = ["--config", "configs/demo.yaml", "--repeats", "1", "--json", str(tmp_path / "a")]
+        assert main(["--probe", *words]) == 0
         assert "SmallResNet, 64 pixels, batches of 32: milliseconds" in capsys.readouterr().out
 
 
@@ -158,12 +160,29 @@ class TestCaseOfAConfig:
         assert (case.name, case.image_size, case.batch_size) == ("SmallResNet", 128, 32)
         assert case_of(Path("configs/seed.yaml")).make_net(2).single_logit is True
 
+    def test_a_network_by_its_name_or_by_its_options(self, tmp_path: Path) -> None:
+        for text, name in (
+            ("model: {net: src.models.SmallResNet}", "SmallResNet"),
+            ("model: {net: {init_args: {single_logit: true}}}", "SeedCNN"),
+            ("", "SeedCNN"),
+        ):
+            (tmp_path / "a.yaml").write_text(text)
+            assert case_of(tmp_path / "a.yaml").name == name
+
     @pytest.mark.parametrize(
         ("text", "match"),
         [
             ("model: {net: {class_path: src.models.SmalResNet}}", "SmallResNet"),
             ("model: {net: {class_path: SmallResNet}}", "write it whole"),
             ("- 1", "holds a list"),
+            ("data: {image_size: big}", "can't be built: "),
+            ("data: {image_size: 64}", "can't be built: SeedCNN"),
+            ("model: {net: {class_path: src.models.SmallResNet, init_args: {widths: 3}}}", "built"),
+            (
+                "data: {image_size: 150, augment: [{class_path: albumentations.RandomCrop, "
+                "init_args: {height: 64, width: 96}}]}\nmodel: {net: src.models.SmallResNet}",
+                "96 x 64 pixels",
+            ),
         ],
     )
     def test_mistakes(

@@ -200,7 +200,7 @@ class TestEnvironments:
             return home / name
 
         monkeypatch.setattr(environments, "prepare", prepare)
-        monkeypatch.setattr(contest, "has_avx512", lambda: True)
+        monkeypatch.setattr(contest, "slow_precision", lambda *_: "")
         entered, reasons = contest.enter(NAMES, tmp_path)
         assert sorted(entered) == ["fast", "keras", "ours-bf16", "ours-fp32"]
         assert reasons == {"fastai": "not installed: for once"}
@@ -208,7 +208,8 @@ class TestEnvironments:
     def test_bf16_is_left_out_where_it_is_emulated(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(contest, "has_avx512", lambda: False)
+        monkeypatch.setattr("src.hardware.has_avx512", lambda: False)
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
         entered, reasons = contest.enter(["ours-fp32", "ours-bf16"], tmp_path)
         assert list(entered) == ["ours-fp32"]
         assert "AVX-512" in reasons["ours-bf16"]
@@ -518,7 +519,7 @@ class TestCommand:
             return run(3.0, 0.5, 0.75)
 
         monkeypatch.setattr(programs, "run_ours", pretend)
-        monkeypatch.setattr(contest, "has_avx512", lambda: True)
+        monkeypatch.setattr(contest, "slow_precision", lambda *_: "")
         words = [f"--root={root}", f"--out={out}", f"--page={page}", "--epochs=1", "--seeds", "4"]
         words += ["--skip", "keras", "fastai", "fast"]
         assert main(words) == 0

@@ -10,8 +10,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from src.cases import Case
 from src.loop import nonfinite
-from src.measure import Bench, Case
+from src.measure import Bench
 from src.models import SmallResNet
 from tests.cli.conftest import make_pictures
 
@@ -56,9 +57,9 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         root = make_pictures(tmp_path / "pictures", {"train": 26, "val": 2})
         bench = Bench(Case("SmallResNet", 32, 4, SmallResNet), root, steps=12)
         watch = Watch()
-        trainer = bench._trainer(watch, max_steps=12, max_epochs=-1)
+        trainer = bench.trainer(tmp_path / "run", watch, max_steps=12, max_epochs=-1)
         trainer.loggers = [CSVLogger(tmp_path / "log")]
-        trainer.fit(bench._classifier(), datamodule=bench.data)
+        trainer.fit(bench.classifier(), datamodule=bench.data)
         return watch.operators.counts
 
     return run
@@ -87,9 +88,9 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
 
     root = make_pictures(tmp_path / "pictures", {"train": 26, "val": 2})
     bench = Bench(Case("SmallResNet", 32, 4, SmallResNet), root, steps=12)
-    trainer = bench._trainer(Forbid(), max_steps=12, max_epochs=-1)
+    trainer = bench.trainer(tmp_path / "run", Forbid(), max_steps=12, max_epochs=-1)
     try:
-        trainer.fit(bench._classifier(), datamodule=bench.data)
+        trainer.fit(bench.classifier(), datamodule=bench.data)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.global_step == 12

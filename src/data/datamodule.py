@@ -219,7 +219,7 @@ class DataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of the training pictures, in the order of (seed, epoch)."""
         trainer: Any = self.trainer
-        pictures = self._pictures("fit", TRAIN, self.augmentation)
+        pictures = self.pictures("fit", TRAIN, self.augmentation)
         batches = TrainBatches(
             len(pictures),
             self.batch_size,
@@ -239,11 +239,11 @@ class DataModule(LightningDataModule):
     @property
     def works_for_batches(self) -> bool:
         """Whether anything is decoded or augmented for a batch of the training."""
-        return self._pictures("fit", TRAIN, self.augmentation).costs
+        return self.pictures("fit", TRAIN, self.augmentation).costs
 
     def batches_to_try(self) -> Iterator[Batch]:
         """Yield batches of the training for ever, made in this process."""
-        pictures = self._pictures("fit", TRAIN, self.augmentation)
+        pictures = self.pictures("fit", TRAIN, self.augmentation)
         batches = TrainBatches(len(pictures), self.batch_size, self.seed)
         for batches.epoch in count():
             yield from map(pictures.__getitems__, batches)
@@ -251,21 +251,28 @@ class DataModule(LightningDataModule):
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Return the loader of the validation blocks; none if data.val_fraction is 0."""
         if self.trainer.state.fn == "validate":  # type: ignore[union-attr]
-            return self._blocks(self._pictures("validate"))
-        pictures = self._pictures("fit", "test" if self.validate_on_test else "val")
+            return self._blocks(self.pictures("validate"))
+        pictures = self.pictures("fit", "test" if self.validate_on_test else "val")
         return self._blocks(pictures) if len(pictures) else []
 
     def test_dataloader(self) -> ResumableLoader:
         """Return the loader of the test blocks."""
-        return self._blocks(self._pictures("test"))
+        return self._blocks(self.pictures("test"))
 
     def predict_dataloader(self) -> ResumableLoader:
         """Return the loader of the blocks to predict."""
-        return self._blocks(self._pictures("predict"))
+        return self._blocks(self.pictures("predict"))
 
-    def _pictures(
+    def pictures(
         self, command: str, split: str | None = None, augmentation: Augmentation | None = None
     ) -> Pictures:
+        """Return the pictures of a command that was prepared.
+
+        Args:
+            command: fit, validate, test or predict.
+            split: One of its splits; None means the only one.
+            augmentation: For those to train on.
+        """
         index, decoded = self.index(command), self._decoded[command]
         split = split or str(index.splits[0])
         stored = decoded.of(index, split)

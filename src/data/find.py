@@ -19,6 +19,7 @@ from src.data.sources import Source
 from src.data.split import make_index
 from src.errors import UserError
 
+
 @dataclass(frozen=True)
 class Found:
     """Pictures, and what was noticed about them.
@@ -60,7 +61,7 @@ def data_root(root: str | None, source: Source | None) -> Path:
 
 
 def find_classes(root: Path) -> tuple[tuple[str, ...], Listing]:
-    """Return the class names of the data and what they were read off, before anything is decoded."""
+    """Return the class names of the data and what they are read off; nothing is decoded."""
     listing = list_data(root)
     return settle_classes(listing, None), listing
 

@@ -113,15 +113,18 @@ class Index:
 
     def subset(self, split: str) -> "Index":
         """Return the samples of one split, in the same order."""
-        chosen = np.flatnonzero(self.splits == split)
-        positions = chosen.tolist()
+        return self.take(np.flatnonzero(self.splits == split))
+
+    def take(self, positions: npt.NDArray[np.int64]) -> "Index":
+        """Return the samples at these positions, in this order, as often as they are named."""
+        names = positions.tolist()
         return Index(
             self.root,
             self.classes,
-            tuple(self.paths[i] for i in positions),
-            self.labels[chosen],
-            self.splits[chosen],
-            tuple(self.hashes[i] for i in positions),
+            tuple(self.paths[i] for i in names),
+            self.labels[positions],
+            self.splits[positions],
+            tuple(self.hashes[i] for i in names),
         )
 
     def counts(self) -> dict[str, dict[str, int]]:

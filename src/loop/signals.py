@@ -21,8 +21,8 @@ class Signals(Callback):
 
     A safe point is the end of a batch after which the optimizer has stepped, any batch of a
     validation, or the end of an epoch; there every process learns that one of them was asked (with
-    several GPUs every 16th batch). A second signal ends the process at once. While it scores, a process ends after the batch, with
-    nothing to save.
+    several GPUs every 16th batch). A second signal ends the process at once. While it scores, a
+    process ends after the batch, with nothing to save.
 
     Lightning's own handlers are not set: they would send collectives out of a signal handler, end
     with exit code 0, and write hpc_ckpt files.

@@ -8,9 +8,9 @@ of them alike. Nothing is asserted: a time belongs to the machine it was taken o
 
 import argparse
 import json
+import math
 import os
 import shutil
-import statistics
 import struct
 import subprocess
 import sys
@@ -24,23 +24,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from src.bench import machine, spread
+from src.bench import machine
+from src.errors import UserError
+from src.failures import end_with_message
+from src.results import peak_memory
 from tests.benchmarks.page import page_with
+from tests.benchmarks.scale_page import GB, draw, later, section, table
 from tests.helpers import ROOT
 
 SIDE, NUM_CLASSES = 12, 10
-GB = 1e9
-PARTS = ("listing", "checking", "splitting", "cache", "record")
 PAGE, PICTURE = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "pictures" / "scale.png"
-_ABOUT = """\
-Microseconds a picture of {side} x {side} pixels, cold (nothing is known yet: every file is decoded
-and put into the cache) and warm (the second start), and the peak memory of the process, of which
-about 0.4 GB are the libraries; the last column is that of a whole fit. Checking is the decoding of
-every file, cold, and the look whether it has changed, warm; record is `samples.csv` and the
-fingerprint. The first step is what a user
-waits for: the time from the start of a warm `fit` to the end of its first step, as the median of
-{repeats} turns and the middle half of them.
-"""
 
 
 def make_pictures(root: Path, count: int) -> None:
@@ -72,8 +65,6 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 def prepare(root: Path, scratch: Path) -> dict[str, float]:
     """Do in this process what a fit does before its Trainer; return seconds and peak bytes."""
-    import resource
-
     from PIL import Image
 
     from src.data import audit, datamodule, find
@@ -91,7 +82,7 @@ def prepare(root: Path, scratch: Path) -> dict[str, float]:
     data.index("fit").to_csv(scratch / "samples.csv")
     data.index("fit").fingerprint()
     end = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = (peak_memory()["process_gib"] or math.nan) * 2**30
     return {**seconds, "record": end - before_record, "all": end - start, "peak_bytes": peak}
 
 
@@ -183,119 +174,48 @@ def measure(out: Path, sizes: Sequence[int], repeats: int) -> dict[str, Any]:
     return found
 
 
-def table(found: dict[str, Any]) -> str:
-    """Lay the measurements out as a Markdown table."""
-    head = ["pictures", "start", *PARTS, "all, us a picture", "peak memory, GB", "first step, s"]
-    head.append("peak memory of fit, GB")
-    rows = [head, ["---:", "---", *["---:"] * (len(head) - 2)]]
-    for size, measured in found.items():
-        for state in ("cold", "warm"):
-            times = measured[state]
-            each = [f"{times[part] / int(size) * 1e6:.1f}" for part in (*PARTS, "all")]
-            peak = f"{times['peak_bytes'] / GB:.2f}"
-            step = _step(measured["first_step_seconds"]) if state == "warm" else ""
-            fit = f"{measured['fit_peak_gb']:.2f}" if step else ""
-            rows.append([f"{int(size):,}", state, *each, peak, step, fit])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _step(seconds: Sequence[float]) -> str:
-    if not seconds:
-        return ""
-    low, high = spread(seconds)
-    return f"{statistics.median(seconds):.2f} ({low:.2f} to {high:.2f})"
-
-
-def later(found: dict[str, Any]) -> str:
-    """Say how much later than the smallest size each other one takes its first step."""
-    first, *others = found
-    base = found[first]["first_step_seconds"]
-    if not base or not others:
-        return ""
-    parts = []
-    for size in others:
-        turns = zip(found[size]["first_step_seconds"], base, strict=True)
-        parts.append(f"{int(size):,}: {statistics.median(a - b for a, b in turns):.2f} s")
-    return f"Later than {int(first):,} pictures, median of the turns' differences: " + ", ".join(
-        parts
-    )
-
-
-def draw(found: dict[str, Any], path: Path) -> bool:
-    """Draw time a picture and memory over the number of pictures; return whether it could be."""
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    sizes = [int(size) for size in found]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
-    for state, colour in (("cold", "#1f5fa8"), ("warm", "#c8720a")):
-        times = [found[str(size)][state]["all"] / size * 1e6 for size in sizes]
-        peaks = [found[str(size)][state]["peak_bytes"] / GB for size in sizes]
-        for axes, values in ((left, times), (right, peaks)):
-            axes.loglog(sizes, values, "o-", color=colour, lw=2, label=state)
-        left.axhline(times[-1], color=colour, ls=":", lw=1.2)
-    right.axhline(1.5, color="#a02c2c", ls="--", lw=1.2)
-    right.annotate("limit: 1.5 GB", (sizes[0], 1.5), (0, 4), textcoords="offset points")
-    left.set_yticks([1, 10, 100, 1000, 10_000], ["1", "10", "100", "1,000", "10,000"])
-    left.set_ylim(1, 10_000)
-    right.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
-    titles = ("µs to prepare a picture (dotted: flat)", "peak memory of the process, GB")
-    for axes, title in zip((left, right), titles, strict=True):
-        axes.set_title(title, fontsize=11, loc="left")
-        axes.set_xlabel("pictures")
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes.minorticks_off()
-        axes.grid(True, color="#dddddd", lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    left.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return True
-
-
-def section(record: dict[str, Any], drawn: bool) -> str:
-    """Return the page's text on these measurements."""
-    about, found = record["machine"], record["sizes"]
-    parts = [
-        _ABOUT.format(repeats=record["repeats"], side=SIDE).strip(),
-        table(found),
-        later(found),
-        f"{about['processor']}, {about['cores']} cores, {about['system']}, {about['date']}. "
-        "`python -m tests.benchmarks.scale` measures it again.",
-    ]
-    if drawn:
-        parts.insert(
-            1, "![Time to prepare a picture and peak memory, over pictures](pictures/scale.png)"
-        )
-    return "\n\n".join(part for part in parts if part)
-
-
-def main(args: Sequence[str] | None = None) -> None:
+def main(args: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write the numbers, with `--page` also page and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--sizes", default="1000,10000,100000,1000000", help="numbers of pictures")
-    parser.add_argument("--out", type=Path, default=Path("scale"), help="pictures, caches, numbers")
-    parser.add_argument("--repeats", type=int, default=5, help="fits of each size (5)")
-    parser.add_argument("--page", type=Path, help=f"also write into this page, say {PAGE.name}")
-    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(args)
-    if options.prepare:
-        print(json.dumps(prepare(options.prepare / "pictures", options.prepare)))
-        return
-    sizes = [int(size) for size in options.sizes.split(",")]
-    found = measure(options.out.absolute(), sizes, options.repeats)
+    with end_with_message() as outcome:
+        options = _parser().parse_args(args)
+        if options.prepare:
+            print(json.dumps(prepare(options.prepare / "pictures", options.prepare)))
+        else:
+            _main(options)
+    return outcome.code
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add = made.add_argument
+    add("--sizes", default="1000,10000,100000,1000000", help="numbers of pictures")
+    add("--out", type=Path, default=Path("scale"), help="pictures, caches, numbers")
+    add("--repeats", type=int, default=5, help="fits of each size (5)")
+    add("--page", type=Path, help=f"also write into this page, say {PAGE.name}")
+    add("--prepare", type=Path, help=argparse.SUPPRESS)
+    return made
+
+
+def _main(options: Any) -> None:
+    words = options.sizes.split(",")
+    if not all(word.isdigit() and int(word) > 0 for word in words) or options.repeats < 0:
+        raise UserError(
+            f"--sizes {options.sizes} --repeats {options.repeats}: allowed are numbers from 1 with "
+            "commas between them, and a number from 0."
+        )
+    if options.page:
+        page_with(options.page.read_text("utf-8"), "", "scale")  # before hours have passed
+    found = measure(options.out.absolute(), [int(word) for word in words], options.repeats)
     record = {"machine": machine(), "repeats": options.repeats, "sizes": found}
     (options.out / "scale.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"{table(found)}\n{later(found)}")
     if options.page:
         drawn = draw(found, options.page.parent / "pictures" / PICTURE.name)
+        if not drawn:
+            print("no picture was drawn: matplotlib is not installed", file=sys.stderr)
         text = options.page.read_text("utf-8")
-        options.page.write_text(page_with(text, section(record, drawn), "scale"), "utf-8")
+        options.page.write_text(page_with(text, section(record, SIDE, drawn), "scale"), "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -95,7 +95,10 @@ class TestNonFiniteGuard:
         guard = NonFiniteGuard(every_n_steps=4)
         for batch_idx in (0, 1, 0):  # the second epoch begins
             self.look(guard, on_cuda(NAN), batch_idx)
-        with pytest.raises(RunFailureError, match="one of the 4 latest losses was .* seen at step 17 .*The latest batch held"):
+        with pytest.raises(
+            RunFailureError,
+            match=r"one of the 4 latest losses was .* seen at step 17 .*The latest batch held",
+        ):
             self.look(guard, on_cuda(NAN), 1)
         self.look(guard, on_cuda(1.0), 2)
 

@@ -9,11 +9,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from src.bench import machine
 from src.data.sources import Archive
 from src.errors import UserError
 from src.failures import end_with_message
@@ -21,13 +23,14 @@ from src.run import git_commit
 from tests.benchmarks.page import page_with
 from tests.benchmarks.peers.contest import (
     NAMES,
+    PEERS,
     Records,
     enter,
     hold,
     measure_loaders,
     warm_up,
 )
-from tests.benchmarks.peers.environments import default_home
+from tests.benchmarks.peers.environments import HERE, default_home
 from tests.benchmarks.peers.programs import ROOT, Contest
 from tests.benchmarks.peers.table import NAME, report, write_page
 
@@ -51,14 +54,29 @@ def compare(contest: Contest, options: Any) -> None:
     """Measure everything, print the tables and write the page."""
     counts = warm_up(contest.root)
     settings = {name: str(value) for name, value in asdict(contest).items()}
-    records = Records(options.out, {**settings, **counts, "git_commit": git_commit()})
-    entered, reasons = enter([n for n in NAMES if n not in options.skip], options.venvs)
+    records = Records(options.out, {**settings, **counts, **_origin(options)})
+    names = [name for name in NAMES if name not in options.skip]
+    entered, reasons = enter(names, options.venvs.absolute())
     loaders = measure_loaders(contest, options.repeats, options.steps, records)
     found = hold(contest, entered, options.seeds, records, reasons)
     text = report(contest, counts, found, reasons, loaders)
     print(f"\n{text}\n")
     write_page(options.page, text)
     print(f"written: {options.page}; every run: {options.out}")
+
+
+def _origin(options: Any) -> dict[str, Any]:
+    """Return what decides whether kept results belong to this contest."""
+    about = machine()
+    pins = "".join((HERE / f"{name}.txt").read_text("utf-8") for name in PEERS)
+    return {
+        "repeats": options.repeats,
+        "steps": options.steps,
+        "processor": about["processor"],
+        "cores": about["cores"],
+        "pins": sha256(pins.encode()).hexdigest(),
+        "git_commit": git_commit(),
+    }
 
 
 def _parser() -> argparse.ArgumentParser:

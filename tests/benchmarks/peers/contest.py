@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from src.errors import RunFailureError, UserError
-from src.hardware import has_avx512
+from src.hardware import slow_precision
 from src.run import write_json
 from tests.benchmarks.peers import environments, programs
 from tests.benchmarks.peers.environments import PeerMissingError, complaint
@@ -64,7 +66,7 @@ def enter(names: Sequence[str], venvs: Path) -> tuple[dict[str, Program], dict[s
     entered: dict[str, Program] = {}
     reasons: dict[str, str] = {}
     for name in names:
-        if OURS.get(name) == "bf16-mixed" and not has_avx512():
+        if name in OURS and slow_precision(OURS[name], torch.device("cpu")):
             reasons[name] = "not run: this processor has no AVX-512 and emulates bf16, slowly"
         elif name in OURS:
             entered[name] = partial(programs.run_ours, OURS[name])

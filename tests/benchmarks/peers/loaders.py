@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from src.bench import machine
-from src.data.workers import usable_cores
-from src.measure import Bench, Case
+from src.cases import Case
+from src.measure import Bench
 from src.memory import keep_freed_memory
 from src.models import SeedCNN
 from src.run import write_json
@@ -44,17 +44,17 @@ def measure(root: Path, repeats: int, steps: int) -> dict[str, list[float]]:
     case = Case("SeedCNN", SIDE, BATCH_SIZE, SeedCNN)
     ours = Bench(case, root, augmented=True, workers=0, steps=steps)
     peer = TorchPil(root / "train", BATCH_SIZE, steps)
-    cores = usable_cores()
+    threads = torch.get_num_threads()  # as many as a training takes by itself
     todo: dict[str, tuple[int, Callable[[], float]]] = {
         "loader, ours": (1, ours.loader),
         "loader, torch + PIL": (1, peer.loader),
-        "training, ours": (cores, ours.fit),
-        "training, torch + PIL": (cores, peer.train),
+        "training, ours": (threads, ours.fit),
+        "training, torch + PIL": (threads, peer.train),
     }
     found: dict[str, list[float]] = {name: [] for name in todo}
     for _ in range(repeats + 1):
-        for name, (threads, once) in todo.items():
-            torch.set_num_threads(threads)
+        for name, (number, once) in todo.items():
+            torch.set_num_threads(number)
             found[name].append(once())
     ours.close()
     return {name: values[1:] for name, values in found.items()}

@@ -159,7 +159,7 @@ class Bench:
 
     def trainer(self, folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
         """Return a Trainer with the callbacks that every run has; they write into the folder."""
-        return self._trainer(*callbacks, *loop_callbacks(_OPTIONS, RunFolder(folder)), **options)
+        return self._trainer(*loop_callbacks(_OPTIONS, RunFolder(folder)), *callbacks, **options)
 
     def _trainer(self, *callbacks: Callback, **options: Any) -> Trainer:
         with quiet():

@@ -57,7 +57,7 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         root = make_pictures(tmp_path / "pictures", {"train": 26, "val": 2})
         bench = Bench(Case("SmallResNet", 32, 4, SmallResNet), root, steps=12)
         watch = Watch()
-        trainer = bench.trainer(tmp_path / "run", watch, max_steps=12, max_epochs=-1)
+        trainer = bench.trainer(tmp_path, watch, max_steps=12, max_epochs=-1)
         trainer.loggers = [CSVLogger(tmp_path / "log")]
         trainer.fit(bench.classifier(), datamodule=bench.data)
         return watch.operators.counts
@@ -88,7 +88,7 @@ def test_no_step_waits_for_the_gpu(tmp_path: Path) -> None:
 
     root = make_pictures(tmp_path / "pictures", {"train": 26, "val": 2})
     bench = Bench(Case("SmallResNet", 32, 4, SmallResNet), root, steps=12)
-    trainer = bench.trainer(tmp_path / "run", Forbid(), max_steps=12, max_epochs=-1)
+    trainer = bench.trainer(tmp_path, Forbid(), max_steps=12, max_epochs=-1)
     try:
         trainer.fit(bench.classifier(), datamodule=bench.data)
     finally:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -110,7 +110,7 @@ def _alone(cache: Path | None) -> Iterator[None]:
 
 def scan_all(
     root: Path, paths: Sequence[str], keep: Keep | None = None, show_progress: bool = True
-) -> Iterator[tuple[str, Scan]]:
+) -> Generator[tuple[str, Scan], None, None]:
     """Decode files, whatever is known of them; yield each path with its scan. See `scan`.
 
     Pillow and the hash let go of the interpreter's lock.

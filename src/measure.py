@@ -52,7 +52,8 @@ class Plenty(DataModule):
         positions = np.arange(count) % len(found)
         stored = found.stored.take(positions) if found.stored is not None else None
         index = found.index.take(positions)
-        return Pictures(index, found.image_size, found.resize, found.augmentation, stored)
+        form = found.image_size, found.resize, found.interpolation
+        return Pictures(index, *form, found.augmentation, stored)
 
 
 class Bench:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 Rule = Literal["stretch", "crop"]
+Interpolation = Literal["bilinear", "nearest"]
 StoredRule = Literal["stretch", "crop", "cover"]  # "cover" is for training pictures alone
 FilePath = str | PathLike[str]
 Pixels = npt.NDArray[np.uint8]
@@ -77,7 +78,8 @@ class Preprocessing:
     Attributes:
         image_size: S, the side in pixels of the square the network takes.
         resize: "stretch" ignores the aspect ratio, "crop" keeps it and takes the centre square.
-        interpolation: how pixels are mixed; bilinear, antialiased.
+        interpolation: "bilinear" mixes all pixels that one covers (antialiased); "nearest" takes
+            one of them, as Keras does by default.
         classes: the names of the classes, in the order of the network's outputs.
         mean: subtracted per channel (red, green, blue) on the 0..1 scale, inside the network.
         std: divided by per channel after that, inside the network.
@@ -88,15 +90,16 @@ class Preprocessing:
     classes: tuple[str, ...]
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    interpolation: Literal["bilinear"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise ValueError(f"image_size is {self.image_size}; it must be at least 1 pixel")
         if self.resize not in get_args(Rule):
             raise ValueError(f"resize is {self.resize!r}; it must be 'stretch' or 'crop'")
-        if self.interpolation != "bilinear":
-            raise ValueError(f"interpolation is {self.interpolation!r}; it must be 'bilinear'")
+        if self.interpolation not in get_args(Interpolation):
+            allowed = " or ".join(map(repr, get_args(Interpolation)))
+            raise ValueError(f"interpolation is {self.interpolation!r}; it must be {allowed}")
         if len(self.mean) != 3 or len(self.std) != 3:
             raise ValueError(f"mean {self.mean} and std {self.std} must hold 3 numbers each")
         if min(self.std) <= 0:
@@ -254,8 +257,13 @@ def open_rgb(path: FilePath) -> Image.Image:
         return to_upright_rgb(image)
 
 
-def resize(image: Image.Image, image_size: int, rule: StoredRule) -> Image.Image:
-    """Resize to image_size x image_size, bilinear and antialiased.
+def resize(
+    image: Image.Image,
+    image_size: int,
+    rule: StoredRule,
+    interpolation: Interpolation = "bilinear",
+) -> Image.Image:
+    """Resize to image_size x image_size.
 
     Args:
         image: a picture of any size, one pixel high or wide included.
@@ -263,6 +271,7 @@ def resize(image: Image.Image, image_size: int, rule: StoredRule) -> Image.Image
         rule: "stretch" ignores the aspect ratio; "crop" brings the shorter side to S and takes
             the centre square, in one step: the box keeps its fractions of a pixel. "cover" brings
             the shorter side to S and keeps the longer one, up to MAX_ASPECT times S of its middle.
+        interpolation: see `Preprocessing`.
     """
     side = min(image.size)
     most = {"stretch": max(image.size), "crop": side, "cover": MAX_ASPECT * side}[rule]
@@ -272,9 +281,11 @@ def resize(image: Image.Image, image_size: int, rule: StoredRule) -> Image.Image
     if rule == "cover":
         target = (round(width * image_size / side), round(height * image_size / side))
     box = (left, top, left + width, top + height)
-    return image.resize(target, Image.Resampling.BILINEAR, box=box)
+    return image.resize(target, Image.Resampling[interpolation.upper()], box=box)
 
 
-def load_pixels(path: FilePath, image_size: int, rule: StoredRule) -> Pixels:
+def load_pixels(
+    path: FilePath, image_size: int, rule: StoredRule, interpolation: Interpolation = "bilinear"
+) -> Pixels:
     """Read a file as uint8 [S, S, 3], or [H, W, 3] by "cover"; raises what `open_rgb` raises."""
-    return np.array(resize(open_rgb(path), image_size, rule))
+    return np.array(resize(open_rgb(path), image_size, rule, interpolation))

@@ -120,6 +120,17 @@ class TestPixels:
         assert np.array_equal(taken.pixels(1), stored.pixels(2))  # type: ignore[arg-type]
 
 
+def test_ways_to_mix_pixels_are_kept_apart(root: Path, tmp_path: Path) -> None:
+    index = index_of(root)
+    for way in ("bilinear", "nearest"):
+        store = PixelStore(9, "stretch", tmp_path / "place", way)
+        stored = fill(store, index)
+        for number in range(NUM):
+            expected = preprocess.load_pixels(index.path(number), 9, "stretch", way)
+            assert np.array_equal(stored.pixels(number), expected)
+    assert len(list((tmp_path / "place").iterdir())) == 2
+
+
 class TestDecoding:
     def test_happens_once(self, store: PixelStore, root: Path, decoded: list[str]) -> None:
         """While the files are looked at for the first time; later starts decode nothing."""

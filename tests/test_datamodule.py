@@ -479,3 +479,14 @@ def test_cores_that_a_container_allows(
     assert workers.usable_cores() == cores
     monkeypatch.setattr(workers, "CGROUP", tmp_path / "none")
     assert workers.usable_cores() == 8
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_pixels_are_mixed_as_asked(cache: bool, root: Path) -> None:
+    data = make(root, image_size=9, interpolation="nearest", cache=cache)
+    data.prepare("fit")
+    assert data.preprocessing.interpolation == "nearest"
+    shown = data.pictures("fit", "train")
+    with Image.open(shown.index.path(0)) as picture:
+        expected = np.asarray(picture.resize((9, 9), Image.Resampling.NEAREST))
+    assert np.array_equal(shown.pixels(0, 0), expected)

@@ -40,10 +40,10 @@ def data_module(root: Path, **options: Any) -> DataModule:
 class TestForms:
     def test_of_training_pictures_and_of_the_others(self) -> None:
         cropped, stretched = (Decoded(True, SIDE, rule, STORED) for rule in ("crop", "stretch"))  # type: ignore[arg-type]
-        assert cropped.form("train") == (STORED, "cover")
-        assert stretched.form("train") == (STORED, "stretch")
-        assert cropped.form("val") == cropped.form("predict") == (SIDE, "crop")
-        assert Decoded(True, SIDE, "crop", None).form("train") == (SIDE, "crop")
+        assert cropped.form("train") == (STORED, "cover", "bilinear")
+        assert stretched.form("train") == (STORED, "stretch", "bilinear")
+        assert cropped.form("val") == cropped.form("predict") == (SIDE, "crop", "bilinear")
+        assert Decoded(True, SIDE, "crop", None).form("train") == (SIDE, "crop", "bilinear")
 
     def test_shapes_that_the_augmentation_meets(self) -> None:
         assert Decoded(True, SIDE, "crop", STORED).training_shapes() == [

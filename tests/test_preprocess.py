@@ -354,6 +354,23 @@ def test_cover_keeps_all_of_the_longer_side_up_to_four_times_the_shorter():
     assert (long == RED).all()
 
 
+def test_nearest_takes_one_pixel_and_mixes_none(tmp_path):
+    """Of 4 x 4 black and white pixels, the one below the middle of each of the 2 x 2."""
+    board = np.array([[0, 255, 0, 255], [255, 0, 255, 0]] * 2, np.uint8)
+    Image.fromarray(np.stack([board] * 3, axis=2)).save(tmp_path / "a.png")
+    for rule in ("stretch", "crop"):
+        assert (load_pixels(tmp_path / "a.png", 2, rule, "nearest")[..., 0] == board[1, 1]).all()
+        assert (load_pixels(tmp_path / "a.png", 2, rule)[..., 0] == 128).all()
+
+
+def test_nearest_is_the_resize_of_keras(tmp_path):
+    """Its load_img calls Pillow's resize with NEAREST on the whole picture."""
+    picture = Image.fromarray(noise(61, 47))
+    picture.save(tmp_path / "a.png")
+    expected = np.asarray(picture.resize((30, 30), Image.Resampling.NEAREST))
+    assert np.array_equal(load_pixels(tmp_path / "a.png", 30, "stretch", "nearest"), expected)
+
+
 @pytest.mark.parametrize("rule", ["stretch", "crop"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2)])
 def test_a_picture_one_pixel_high_or_wide(tmp_path, shape, rule):
@@ -405,7 +422,7 @@ def test_a_record_with_other_fields_is_refused(change):
     [
         ("image_size", 0, "at least 1 pixel"),
         ("resize", "pad", "'stretch' or 'crop'"),
-        ("interpolation", "nearest", "must be 'bilinear'"),
+        ("interpolation", "cubic", "'cubic'; it must be 'bilinear' or 'nearest'"),
         ("mean", [0.5], "3 numbers each"),
         ("std", [0.2, 0.2], "3 numbers each"),
         ("std", [0.2, 0.2, 0.0], "above 0"),

@@ -21,15 +21,18 @@ from src.data.segments import END_BYTES, Stored
 from src.data.store import PixelStore
 from src.data.writer import Writer
 from src.errors import UserError
-from src.preprocess import StoredRule
+from src.preprocess import Interpolation, StoredRule
 
 
-def open_store(cache: bool | str, size: int, rule: StoredRule) -> PixelStore | None:
+def open_store(
+    cache: bool | str, size: int, rule: StoredRule, interpolation: Interpolation = "bilinear"
+) -> PixelStore | None:
     """Return the store that `data.cache` asks for, None for none or where there is no home."""
     if cache is False:
         return None
     try:
-        return PixelStore(size, rule, Path(cache).expanduser() if isinstance(cache, str) else None)
+        place = Path(cache).expanduser() if isinstance(cache, str) else None
+        return PixelStore(size, rule, place, interpolation)
     except RuntimeError:
         return None
 

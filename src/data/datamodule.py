@@ -27,7 +27,7 @@ from src.data.sources import Source
 from src.data.transforms import Augmentation
 from src.data.workers import start_method, start_worker, usable_cores
 from src.errors import UserError
-from src.preprocess import Preprocessing, Rule
+from src.preprocess import Interpolation, Preprocessing, Rule
 
 Sampling = Literal["uniform", "balanced"]
 _MOST_UNMEASURED = 4  # workers for `auto` where nothing is measured and files have to be decoded
@@ -58,6 +58,8 @@ class DataModule(LightningDataModule):
         image_size: Side of the square pictures that are decoded, in pixels.
         resize: `stretch` ignores the aspect ratio; `crop` brings the shorter side to image_size and
             cuts out the middle.
+        interpolation: `bilinear` mixes all pixels that one of the smaller picture covers
+            (antialiased); `nearest` takes one of them, as Keras does by default.
         cache_size: Side in pixels at which training pictures come to `augment`, for a picture to
             crop from: its shorter side by `resize: crop`, which then keeps all of the longer one
             (up to four times as long). None means image_size, by `resize`, as for all others.
@@ -94,6 +96,7 @@ class DataModule(LightningDataModule):
         num_workers: int | Literal["auto"] = 0,
         image_size: int = 150,
         resize: Rule = "stretch",
+        interpolation: Interpolation = "bilinear",
         cache_size: int | None = None,
         # A bare dict: inside dict[str, Any] the parser would build the objects of nested groups.
         augment: list[dict] | None = None,  # type: ignore[type-arg]
@@ -116,7 +119,8 @@ class DataModule(LightningDataModule):
         self.root, self.source = root, source
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.image_size, self.resize = num_workers, image_size, resize
-        self.decoding = (cache, image_size, resize, cache_size)
+        self.interpolation = interpolation
+        self.decoding = (cache, image_size, resize, cache_size, interpolation)
         self.sampling, self.validate_on_test = sampling, validate_on_test
         self.split_rules: dict[str, Any] = {
             "val_fraction": val_fraction,
@@ -147,6 +151,7 @@ class DataModule(LightningDataModule):
         return Preprocessing(
             image_size=self.image_size,
             resize=self.resize,
+            interpolation=self.interpolation,
             classes=self.classes,
             mean=(0.0, 0.0, 0.0),
             std=(1.0, 1.0, 1.0),

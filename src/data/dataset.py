@@ -27,6 +27,7 @@ class Pictures(Dataset[Any]):
         index: The samples.
         image_size: Side of the decoded pictures in pixels, the shorter one by "cover".
         resize: The resize rule of `src.preprocess`.
+        interpolation: Its way to mix pixels.
         augmentation: For training alone; None leaves the pixels as they are.
         stored: Their pixels, as far as they are known; None means that files are decoded.
     """
@@ -36,10 +37,12 @@ class Pictures(Dataset[Any]):
         index: Index,
         image_size: int,
         resize: preprocess.StoredRule,
+        interpolation: preprocess.Interpolation = "bilinear",
         augmentation: Augmentation | None = None,
         stored: Stored | None = None,
     ) -> None:
         self.index, self.image_size, self.resize = index, image_size, resize
+        self.interpolation = interpolation
         self.augmentation, self.stored = augmentation, stored
 
     def __len__(self) -> int:
@@ -72,7 +75,7 @@ class Pictures(Dataset[Any]):
     def _decoded(self, index: int) -> preprocess.Pixels:
         path = self.index.path(index)
         try:
-            return preprocess.load_pixels(path, self.image_size, self.resize)
+            return preprocess.load_pixels(path, self.image_size, self.resize, self.interpolation)
         except (preprocess.BadImageError, OSError) as error:
             raise UserError(
                 f"{path} could be read at the start and can't be now: {error}. "

@@ -11,9 +11,9 @@ from src.data.index import Index
 from src.data.room import limit_bytes
 from src.data.segments import Stored
 from src.data.writer import Writer
-from src.preprocess import MAX_ASPECT, Rule, StoredRule
+from src.preprocess import MAX_ASPECT, Interpolation, Rule, StoredRule
 
-Form = tuple[int, StoredRule]  # side in pixels and resize rule
+Form = tuple[int, StoredRule, Interpolation]  # side in pixels, resize rule, way to mix pixels
 TRAIN = "train"
 
 
@@ -25,24 +25,32 @@ class Decoded:
         image_size: Side of the pictures that are scored.
         resize: Their rule.
         cache_size: Side of those to train on; None means that all are decoded alike.
+        interpolation: How pixels are mixed.
     """
 
     def __init__(
-        self, cache: bool | str, image_size: int, resize: Rule, cache_size: int | None
+        self,
+        cache: bool | str,
+        image_size: int,
+        resize: Rule,
+        cache_size: int | None,
+        interpolation: Interpolation = "bilinear",
     ) -> None:
+        self.interpolation = interpolation
         self.cache, self.image_size, self.resize = cache, image_size, resize
         self.cache_size = cache_size
         self._stored: dict[Form, Stored] = {}  # in the order of the index
 
     def form(self, split: str) -> Form:
-        """Return the size and the rule of the pictures of a split."""
+        """Return the size and the rules of the pictures of a split."""
         if split != TRAIN or self.cache_size is None:
-            return self.image_size, self.resize
-        return self.cache_size, "stretch" if self.resize == "stretch" else "cover"
+            return self.image_size, self.resize, self.interpolation
+        rule: StoredRule = "stretch" if self.resize == "stretch" else "cover"
+        return self.cache_size, rule, self.interpolation
 
     def training_shapes(self) -> list[tuple[int, int]]:
         """Return height and width of square, tall and wide training pictures; or of all."""
-        size, rule = self.form(TRAIN)
+        size, rule, _ = self.form(TRAIN)
         long = size * MAX_ASPECT if rule == "cover" else size
         return list(dict.fromkeys([(size, size), (long, size), (size, long)]))
 

@@ -15,7 +15,7 @@ from src import preprocess
 from src.data.home import cache_home
 from src.data.room import by_use
 from src.data.segments import ROW, Segment, Stored
-from src.preprocess import Pixels, StoredRule
+from src.preprocess import Interpolation, Pixels, StoredRule
 
 
 class PixelStore:
@@ -25,12 +25,20 @@ class PixelStore:
         size: Side of the stored pictures in pixels, from 1; by "cover" the shorter one.
         rule: The resize rule of `src.preprocess`.
         place: Folder of all stores; None means `pixels` in the user's cache.
+        interpolation: How pixels are mixed.
     """
 
-    def __init__(self, size: int, rule: StoredRule, place: Path | None = None) -> None:
-        self.size, self.rule = size, rule
+    def __init__(
+        self,
+        size: int,
+        rule: StoredRule,
+        place: Path | None = None,
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
+        self.size, self.rule, self.interpolation = size, rule, interpolation
         self.place = place if place is not None else cache_home() / "pixels"
-        self.folder = self.place / f"{rule}-{size}-pillow-{PIL.__version__}"  # it makes the pixels
+        how = rule if interpolation == "bilinear" else f"{rule}-{interpolation}"
+        self.folder = self.place / f"{how}-{size}-pillow-{PIL.__version__}"  # it makes the pixels
 
     @property
     def least_bytes(self) -> int:
@@ -39,7 +47,7 @@ class PixelStore:
 
     def resized(self, image: Image.Image) -> Pixels:
         """Return what is stored of an upright RGB picture, uint8 [H, W, 3]."""
-        return np.asarray(preprocess.resize(image, self.size, self.rule))
+        return np.asarray(preprocess.resize(image, self.size, self.rule, self.interpolation))
 
     def segments(self) -> list[Segment]:
         """Return the segments that are whole, the one used longest ago first.

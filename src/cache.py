@@ -21,11 +21,14 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 for a mistake in the options."""
     with end_with_message() as outcome:
         options = _parser().parse_args(args)
-        if options.days and (options.days < 0 or not options.clear):
-            raise UserError(f"--days is {options.days:g}; allowed is 0 or more, beside --clear.")
+        days = options.days
+        if days is not None and not (options.clear and days >= 0):
+            raise UserError(f"--days is {days:g}; allowed is 0 or more, beside --clear.")
+        if options.place is not None and not options.place.is_dir():
+            raise UserError(f"--place {options.place}: there is no such folder.")
         place = options.place if options.place is not None else cache_home() / "pixels"
         if options.clear:
-            print(clear(place, options.days))
+            print(clear(place, days or 0.0))
         print("\n".join(table(place)))
     return outcome.code
 
@@ -39,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--place", type=Path, metavar="DIR", help="the DIR of data.cache")
     made.add_argument("--clear", action="store_true", help="remove them; the next run decodes anew")
-    made.add_argument("--days", type=float, default=0.0, help="... unless used in so many days")
+    made.add_argument("--days", type=float, help="... unless used in so many days")
     return made
 
 

@@ -81,10 +81,15 @@ def case_of(config: Path) -> Case:
 
 def _case(net: Any, side: int, batch_size: int, origin: str) -> Case:
     """Return the case of what a config says under `model.net`: a class path, options, nothing."""
+    if not isinstance(net, str | Mapping | None):
+        raise UserError(f"{origin}: model.net is {net!r}; give a class path, or class_path: ...")
     spec: Mapping[str, Any] = {"class_path": net} if isinstance(net, str) else net or {}
     class_path = spec.get("class_path", f"src.models.{SeedCNN.__name__}")
-    found = resolve(class_path, f"{origin}: model.net")
+    found = resolve(str(class_path), f"{origin}: model.net")
     if found is None:
         raise UserError(f"{origin}: model.net.class_path is {class_path!r}; write it whole.")
-    made = partial(found, **spec.get("init_args") or {})
+    arguments = spec.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise UserError(f"{origin}: model.net.init_args is {arguments!r}; give name: value lines.")
+    made = partial(found, **arguments)
     return Case(found.__name__, side, batch_size, made)

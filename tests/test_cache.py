@@ -277,6 +277,29 @@ class TestDamage:
         assert re.search(r"WARNING: .*\.pixels (is|has) .*; its pictures are decoded again", err)
         assert_right(store, index)
 
+    @pytest.mark.parametrize("later", [False, True])
+    def test_of_pixels_is_found_when_they_are_read(
+        self, later: bool, store: PixelStore, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """One flipped bit, before the first read of the picture; the table is sound."""
+        index = index_of(root)
+        stored = fill(store, index)
+        assert stored.pixels(0) is not None
+        (path,) = segments(store)
+        place = int(stored.rows["offset"][1]) + 5
+        with path.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+        stored = stored if later else fill(store, index)
+        assert stored.pixels(1) is None
+        assert stored.pixels(0) is None and stored.pixels(2) is None  # decoded, all of them
+        assert capsys.readouterr().err.count(".pixels is damaged; its pictures are decoded") == 1
+        assert not path.exists()
+        fill(store, index)
+        assert_right(store, index)
+
     def test_a_segment_that_goes_while_it_is_used(self, store: PixelStore, root: Path) -> None:
         stored = fill(store, index_of(root))
         segments(store)[0].unlink()
@@ -432,7 +455,7 @@ class TestRoom:
         assert fill(store, index_of(root)).pixels(0) is None
         assert not segments(store)
 
-    @pytest.mark.parametrize("value", ["much", "-1", "inf", "nan"])
+    @pytest.mark.parametrize("value", ["much", "-1", "inf", "nan", "1e300"])
     def test_of_nonsense_is_refused(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WAGGLE_CACHE_GIB", value)
         with pytest.raises(UserError, match=f"WAGGLE_CACHE_GIB is '{value}'; allowed is a number"):
@@ -555,9 +578,12 @@ def test_a_cache_home_inside_the_data_is_refused(
         DataModule(root=str(root), cache=False).prepare("fit")
 
 
-def test_an_empty_place_is_refused(root: Path) -> None:
+def test_a_place_that_is_no_folder_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data\.cache is empty"):
         DataModule(root=str(root), cache=" ").prepare("fit")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--data\.cache \S+ is a file\. Give true, false or a f"):
+        DataModule(root=str(root), cache=str(tmp_path / "file")).prepare("fit")
 
 
 class TestCommand:
@@ -569,12 +595,19 @@ class TestCommand:
         assert re.match(rf"stretch-16-pillow-\S+ +{NUM} +0\.0 +\d{{4}}-\d\d-\d\d", row)
         assert total.startswith("0.0 of 20,480 MiB (WAGGLE_CACHE_GIB) in ")
 
-    @pytest.mark.parametrize("words", [["--days", "30"], ["--clear", "--days=-1"]])
+    @pytest.mark.parametrize(
+        "words",
+        [["--days", "30"], ["--days", "0"], ["--clear", "--days=-1"], ["--clear", "--days=nan"]],
+    )
     def test_days_that_mean_nothing(
         self, words: list[str], store: PixelStore, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["--place", str(store.place), *words]) == 2
         assert "allowed is 0 or more, beside --clear" in capsys.readouterr().err
+
+    def test_a_place_that_is_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--place", str(tmp_path / "none"), "--clear"]) == 2
+        assert re.search(r"--place \S+none: there is no such folder", capsys.readouterr().err)
 
     def test_clears(
         self, store: PixelStore, root: Path, capsys: pytest.CaptureFixture[str]

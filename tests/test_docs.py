@@ -446,7 +446,7 @@ def test_class_paths_name_something(page: Path) -> None:
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
     others = verify_resume.parser().format_help() + bench.parser().format_help()
-    found = set(re.findall(r"--([a-z]+)", others))
+    found = set(re.findall(r"--([a-z_]+)", others))
     for command in ("fit", "test"):
         text = io.StringIO()
         with contextlib.redirect_stdout(text):

@@ -360,7 +360,8 @@ def test_nearest_takes_one_pixel_and_mixes_none(tmp_path):
     Image.fromarray(np.stack([board] * 3, axis=2)).save(tmp_path / "a.png")
     for rule in ("stretch", "crop"):
         assert (load_pixels(tmp_path / "a.png", 2, rule, "nearest")[..., 0] == board[1, 1]).all()
-        assert (load_pixels(tmp_path / "a.png", 2, rule)[..., 0] == 128).all()
+        mixed = load_pixels(tmp_path / "a.png", 2, rule).astype(int)
+        assert (abs(mixed - 128) < 8).all()
 
 
 def test_nearest_is_the_resize_of_keras(tmp_path):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from src.data.home import cache_home
 from src.data.index import Index
-from src.data.room import GIB, LIMIT, limit_bytes, make_room, size_of
+from src.data.room import LIMIT, limit_bytes, limit_text, make_room, size_of
 from src.data.scans import scan_all
 from src.data.segments import END_BYTES, Stored
 from src.data.store import PixelStore
@@ -45,6 +45,8 @@ def check_place(cache: bool | str, root: Path) -> None:
     """
     if isinstance(cache, str) and not cache.strip():
         raise UserError("--data.cache is empty. Give true, false or a folder.")
+    if isinstance(cache, str) and Path(cache).expanduser().is_file():
+        raise UserError(f"--data.cache {cache} is a file. Give true, false or a folder.")
     places = {f"--data.cache {cache}": Path(cache)} if isinstance(cache, str) else {}
     with contextlib.suppress(RuntimeError):  # no home folder
         # What a look at the files has shown is kept there, with or without decoded pictures.
@@ -89,7 +91,7 @@ def fill(parts: Sequence[Part], index: Index) -> list[Stored]:
         held, total = int((stored.files[wanted] >= 0).sum()), int(wanted.sum())
         if held < total:
             full = left_bytes < store.least_bytes
-            why = f" ({LIMIT} is {limit_bytes() / GIB:g})" if full else ""
+            why = f" ({LIMIT} is {limit_text()})" if full else ""
             print(
                 f"the cache holds {held:,} of {total:,} decoded pictures{why}; the others are "
                 "decoded in every epoch",

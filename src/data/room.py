@@ -20,14 +20,19 @@ def limit_bytes() -> int:
     Raises:
         UserError: if WAGGLE_CACHE_GIB is no number from 0.
     """
-    text = os.environ.get(LIMIT, str(_DEFAULT_GIB))
+    text = limit_text()
     try:
-        limit = float(text)
+        limit = float(text) * GIB
     except ValueError:
         limit = -1.0
     if not 0 <= limit < float("inf"):
         raise UserError(f"{LIMIT} is {text!r}; allowed is a number of GiB from 0.")
-    return int(limit * GIB)
+    return int(limit)
+
+
+def limit_text() -> str:
+    """Return the limit in GiB as it was given."""
+    return os.environ.get(LIMIT, f"{_DEFAULT_GIB:g}")
 
 
 def stores_in(place: Path) -> list[Path]:

@@ -1,12 +1,15 @@
 """Files of decoded pixels, written once and memory-mapped: the pieces that a cache is made of.
 
 A segment holds pixels, uint8 [H, W, 3] of one picture behind another; then a table of N rows (hash
-of the content 16 bytes, offset int64, height and width int32); then N int64, the checksum of the
-table and a mark, 16 bytes each. All numbers are little-endian.
+of the content 16 bytes, offset int64, height and width int32, CRC-32 of the pixels uint32); then N
+int64, the checksum of the table and a mark, 16 bytes each. All numbers are little-endian.
 """
 
+import contextlib
 import os
 import struct
+import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -18,9 +21,12 @@ import numpy.typing as npt
 from src.preprocess import Pixels
 
 SUFFIX = ".pixels"
-ROW = np.dtype([("hash", "V16"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4")])
+ROW = np.dtype(
+    [("hash", "V16"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4"), ("crc", "<u4")]
+)
 _END = struct.Struct("<q16s16s")  # rows, checksum of the table, mark
-_MARK = b"waggle pixels 1\n"
+_MARK = b"waggle pixels 2\n"
+Row = tuple[int, int, int, int]  # offset, height, width, CRC-32
 END_BYTES = _END.size  # of a segment, beside its pixels and rows
 
 
@@ -74,6 +80,7 @@ class Stored:
     ) -> None:
         self.paths, self.files, self.rows = tuple(paths), files, rows
         self._maps: dict[int, npt.NDArray[np.uint8]] = {}
+        self._sound = np.zeros(len(files), np.bool_)  # those whose checksum was seen to be right
 
     def __len__(self) -> int:
         return len(self.files)
@@ -94,7 +101,9 @@ class Stored:
     def pixels(self, index: int) -> Pixels | None:
         """Return one picture, uint8 [H, W, 3], a read-only view of the file; None if not there.
 
-        A segment that another process has removed to make room is not there either.
+        A segment that another process has removed to make room is not there either. When a process
+        first reads a picture it looks at its checksum; if that is wrong, the segment is told and
+        removed, and its pictures are as good as not there.
         """
         number = int(self.files[index])
         if number < 0:
@@ -105,18 +114,37 @@ class Stored:
             except (OSError, ValueError):  # gone, or emptied
                 found = np.empty(0, np.uint8)
             self._maps[number] = found
-        _, start, height, width = self.rows[index].item()
+        _, start, height, width, crc = self.rows[index].item()
         part = self._maps[number][start : start + 3 * height * width]
-        whole = len(part) == 3 * height * width
-        return part.reshape(height, width, 3) if whole else None
+        if len(part) < 3 * height * width:
+            return None
+        if not self._sound[index]:
+            if zlib.crc32(part) != crc:
+                self._drop(number)
+                return None
+            self._sound[index] = True
+        return part.reshape(height, width, 3)
+
+    def _drop(self, number: int) -> None:
+        """Tell that a segment is damaged, remove it, and read nothing of it any more."""
+        path, self._maps[number] = self.paths[number], np.empty(0, np.uint8)
+        print(f"WARNING: {path} is damaged; its pictures are decoded again", file=sys.stderr)
+        with contextlib.suppress(OSError):  # another user's, or removed by another process
+            path.unlink()
 
 
-def write_table(file: BinaryIO, rows: Mapping[bytes, tuple[int, int, int]]) -> None:
+def row_of(pixels: Pixels, offset: int) -> Row:
+    """Return what the table says of a picture whose pixels begin at an offset, but for the hash."""
+    height, width, _ = pixels.shape
+    return offset, height, width, zlib.crc32(np.ascontiguousarray(pixels))
+
+
+def write_table(file: BinaryIO, rows: Mapping[bytes, Row]) -> None:
     """Finish a segment.
 
     Args:
         file: It stands behind the pixels.
-        rows: Hash -> offset, height and width.
+        rows: Hash -> what `row_of` returns.
     """
     made = ((name, *row) for name, row in rows.items())
     table = np.fromiter(made, ROW, len(rows)).tobytes()

@@ -12,7 +12,7 @@ from typing import Any, Self
 from PIL import Image
 
 from src.data.home import alone
-from src.data.segments import END_BYTES, ROW, SUFFIX, write_table
+from src.data.segments import END_BYTES, ROW, SUFFIX, Row, row_of, write_table
 from src.data.store import PixelStore
 from src.preprocess import Pixels
 
@@ -34,7 +34,7 @@ class Writer:
         self.store, self.left_bytes = store, most_bytes - END_BYTES
         self._own, self._held = threading.Lock(), contextlib.ExitStack()
         self._file: Any = None
-        self._rows: dict[bytes, tuple[int, int, int]] = {}
+        self._rows: dict[bytes, Row] = {}
         self._known: set[bytes] = set()  # hashes of finished segments
 
     @property
@@ -99,7 +99,7 @@ class Writer:
         try:
             self._file.write(pixels.tobytes())
             self.left_bytes -= size
-            self._rows[name] = (place, *pixels.shape[:2])
+            self._rows[name] = row_of(pixels, place)
             if place + size >= SEGMENT_BYTES:
                 self._finish()
                 self._open()
@@ -108,7 +108,11 @@ class Writer:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        print(f"WARNING: decoded pictures can't be kept: {error}", file=sys.stderr)
+        print(
+            f"WARNING: decoded pictures can't be kept: {error}. Name another folder by "
+            "--data.cache DIR or XDG_CACHE_HOME, or keep none: --data.cache false.",
+            file=sys.stderr,
+        )
         self.left_bytes, self._rows = 0, {}
         if self._file is not None and not self._file.closed:
             with contextlib.suppress(OSError):  # what it took of a full disk is given back now

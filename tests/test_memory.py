@@ -38,7 +38,7 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="not on this system: mallopt")
 def test_a_step_maps_few_of_the_pages() -> None:
-    """A few percent, unless the system takes idle pages back meanwhile, as some hosts make it do."""
+    """A few percent, or more where the host takes idle pages back meanwhile."""
     assert faults("keep") < 0.4 * faults("plain")
 
 

@@ -124,7 +124,13 @@ ARROWS: dict[str, set[str]] = {
         "src.data.transforms",
         "src.data.workers",
     },
-    "src.data.find": {"src.data.audit", "src.data.index", "src.data.sources", "src.data.split"},
+    "src.data.find": {
+        "src.data.audit",
+        "src.data.index",
+        "src.data.sources",
+        "src.data.split",
+        "src.memory",
+    },
     "src.data.workers": set(),
     "src.data.dataset": {
         "src.data.index",
@@ -155,7 +161,12 @@ ARROWS: dict[str, set[str]] = {
     "src.data.segments": set(),
     "src.data.home": set(),
     "src.data.audit": {"src.data.index", "src.data.remembered", "src.data.scans"},
-    "src.data.scans": {"src.data.home", "src.data.remembered", "src.data.workers"},
+    "src.data.scans": {
+        "src.data.home",
+        "src.data.remembered",
+        "src.data.workers",
+        "src.memory",
+    },
     "src.data.remembered": set(),
     "src.data.split": {"src.data.deal", "src.data.index"},
     "src.data.deal": set(),

@@ -1,6 +1,7 @@
 """Memory that is kept: counted in page faults, in processes of their own."""
 
 import ctypes
+import gc
 import subprocess
 import sys
 
@@ -40,6 +41,19 @@ def faults(how: str) -> int:
 def test_a_step_maps_few_of_the_pages() -> None:
     """A few percent, or more where the host takes idle pages back meanwhile."""
     assert faults("keep") < 0.4 * faults("plain")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_goes_on_as_before(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(KeyError), memory.no_collections():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_other_systems_do_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from src.data.index import (
 from src.data.sources import Source
 from src.data.split import make_index
 from src.errors import UserError
+from src.memory import no_collections
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def find_training(
     """
     settled = settle_classes(listing, classes)
     kept, hashes, about = _checked(listing, on_bad_image, keep)
-    return Found(make_index(kept, settled, hashes, **rules), **about)
+    with no_collections():
+        return Found(make_index(kept, settled, hashes, **rules), **about)
 
 
 def find_labelled(

@@ -153,7 +153,8 @@ class Index:
         digest.update(b"\n")
         again = cache(_field)  # labels and splits are a few words
         for path, label, split, content in self._rows():
-            inside = path if not os.path.isabs(path) else path.rpartition("/")[2]
+            outside = path[:1] == "/" or (":" in path and os.path.isabs(path))
+            inside = path.rpartition("/")[2] if outside else path
             digest.update(_field(inside) + again(label) + again(split) + _field(content))
         return digest.hexdigest()
 

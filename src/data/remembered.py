@@ -49,8 +49,11 @@ class Scan(NamedTuple):
 def keys_of(root: Path, paths: Sequence[str]) -> Keys:
     """Return what changes when a file does, [N, 3]."""
     folder = os.path.join(root, "")
-    # os.path.join costs as much as half of the look itself.
-    whole = (path if os.path.isabs(path) else folder + path for path in paths)
+    # os.path.join costs as much as half of the look itself; it is for absolute paths alone.
+    whole = (
+        os.path.join(folder, path) if path[:1] == "/" or ":" in path else folder + path
+        for path in paths
+    )  # fmt: skip
     return np.fromiter(map(_key, whole), _KEY, len(paths))
 
 

@@ -187,6 +187,11 @@ def test_a_share_that_nobody_knows_is_said() -> None:
     assert lines[1:] == ["  busy: not known: there is no nvidia-smi", "  waiting: 25.0%"]
 
 
+def test_every_measurement_is_first_in_its_turn() -> None:
+    turns = ["".join(bench.rotated("abc", turn)) for turn in range(4)]
+    assert turns == ["abc", "bca", "cab", "abc"]
+
+
 def test_ratios_are_of_the_same_turn() -> None:
     assert ratio([1.0, 20.0, 3.0], [2.0, 10.0, 3.0]) == 1.0
     assert spread([4.0]) == (4.0, 4.0)

@@ -119,7 +119,7 @@ class Stored:
         if len(part) < 3 * height * width:
             return None
         if not self._sound[index]:
-            if zlib.crc32(part) != crc:
+            if zlib.crc32(part.data) != crc:
                 self._drop(number)
                 return None
             self._sound[index] = True
@@ -136,7 +136,7 @@ class Stored:
 def row_of(pixels: Pixels, offset: int) -> Row:
     """Return what the table says of a picture whose pixels begin at an offset, but for the hash."""
     height, width, _ = pixels.shape
-    return offset, height, width, zlib.crc32(np.ascontiguousarray(pixels))
+    return offset, height, width, zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 def write_table(file: BinaryIO, rows: Mapping[bytes, Row]) -> None:

@@ -25,7 +25,7 @@ from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.dataset import Batch, Pictures
 from src.data.workers import usable_cores
-from src.loop import loop_callbacks
+from src.loop import Checkpoints, loop_callbacks
 from src.pace import make_step, measure, wait_for
 from src.run import RunFolder
 
@@ -169,7 +169,8 @@ class Bench:
                 devices=1,
                 precision=self.precision,  # type: ignore[arg-type]
                 logger=False,
-                enable_checkpointing=bool(callbacks),
+                # Ours alone: Lightning would add one that writes into the current folder.
+                enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 limit_val_batches=0,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class TestDecoding:
     def test_happens_once(self, store: PixelStore, root: Path, decoded: list[str]) -> None:
         """While the files are looked at for the first time; later starts decode nothing."""
         paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
-        with Writer(store, limit_bytes()) as writer:
+        with closing(Writer(store, limit_bytes())) as writer:
             scan(root, paths, keep=writer.keep)
         fill(store, index_of(root))
         assert len(decoded) == NUM
@@ -248,7 +249,7 @@ class TestTwoAtOnce:
     def test_a_look_at_the_files_does_not_wait(self, store: PixelStore) -> None:
         """It is made in threads, which Ctrl-C would have to wait for."""
         store.folder.mkdir(parents=True)
-        with FileLock(store.folder / "lock"), Writer(store, 10**6) as writer:
+        with FileLock(store.folder / "lock"), closing(Writer(store, 10**6)) as writer:
             writer.keep("0" * 32, Image.new("RGB", (9, 9)))
         assert not segments(store)
 
@@ -485,7 +486,7 @@ class TestRoom:
         before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
         try:
-            with Writer(PixelStore(64, "stretch", store.place), 10**9) as adding:
+            with closing(Writer(PixelStore(64, "stretch", store.place), 10**9)) as adding:
                 for number in range(4):  # of 12,288 bytes
                     adding.keep(f"{number:032x}", Image.new("RGB", (9, 9)))
                 (part,) = store.place.glob("*/*.tmp")

@@ -113,7 +113,7 @@ def _complete(
     stored, missing, left_bytes = look()
     if not missing or left_bytes < store.least_bytes + END_BYTES:
         return stored
-    with Writer(store, left_bytes) as writer:
+    with contextlib.closing(Writer(store, left_bytes)) as writer:
         if not writer.begin():
             return stored
         # What another process has added while this one waited is there by now.

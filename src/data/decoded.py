@@ -1,7 +1,7 @@
 """In which sizes pictures are decoded, and which of them the cache holds."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Decoded:
         if store is None:
             yield None
             return
-        with Writer(store, limit_bytes()) as writer:
+        with closing(Writer(store, limit_bytes())) as writer:
             yield writer.keep
 
     def fill(self, index: Index) -> None:

@@ -65,7 +65,7 @@ def sweep(place: Path) -> None:
     """Remove what killed writers have left: a living one holds its store's lock."""
     for rest in place.glob(f"{_STORES}/*{SUFFIX}.tmp"):
         lock = alone(rest.parent / "lock", "decoding these pictures", wait=False)
-        with contextlib.suppress(OSError, NotImplementedError), lock:
+        with contextlib.suppress(OSError), lock:
             rest.unlink(missing_ok=True)
 
 

@@ -104,7 +104,7 @@ def _alone(cache: Path | None) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         if cache is not None:
             folder = cache.parent.with_name("scan_locks")  # the caches' own holds nothing but them
-            with contextlib.suppress(OSError, NotImplementedError):
+            with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(alone(folder / f"{cache.stem}.lock", "checking the pictures"))
         yield

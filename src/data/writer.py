@@ -6,8 +6,7 @@ import sys
 import threading
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from PIL import Image
 
@@ -23,7 +22,7 @@ class Writer:
     """Adds pictures to a store; they are found when their segment is finished.
 
     It holds the store's lock from the first picture on. What an interrupted one has is kept; of a
-    killed one, the finished segments.
+    killed one, the finished segments. Whoever makes it closes it.
 
     Args:
         store: The store.
@@ -42,17 +41,6 @@ class Writer:
         """Whether no further picture has room, or none can be written."""
         return self.left_bytes < self.store.least_bytes
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def begin(self, wait: bool = True) -> bool:
         """Take the store's lock and open a segment; return whether pictures can be added.
 
@@ -64,7 +52,7 @@ class Writer:
             self._open()
         except TimeoutError:
             self.left_bytes = 0
-        except (OSError, NotImplementedError) as error:  # no folder, or no locks there
+        except OSError as error:  # no folder, or no locks there
             self._held.close()
             self._give_up(error)
         return not self.full

@@ -24,8 +24,8 @@ setup: ## Make or mend .venv with the project and every extra, exact by constrai
 fit: setup ## Train the demo on the built-in pictures (ARGS="--trainer.max_epochs 2")
 	@$(VENV_PYTHON) -m src.train fit --config configs/demo.yaml $(ARGS)
 
-test: setup ## Run the tests (ARGS="-k bundle -x")
-	@$(VENV_PYTHON) -m pytest $(ARGS)
+test: setup ## Run the tests, on up to four cores (ARGS="-k bundle -x")
+	@$(VENV_PYTHON) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 campaign: setup ## Kill training runs at 40 moments and compare how they end; takes minutes
 	@$(VENV_PYTHON) -m pytest -m campaign $(ARGS)

@@ -1,6 +1,7 @@
 """From folders to batches of uint8 pixels, used from Python: what is in them, and in what order."""
 
 import pickle
+import threading
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from src.data.datamodule import DataModule
 from src.data.dataset import Pictures
 from src.data.index import Index
 from src.data.sampler import PADDING, ResumableLoader
+from src.data.transforms import Augmentation
 from src.errors import UserError
 from tests.cli.conftest import make_pictures
 
@@ -199,8 +201,50 @@ class TestWorkers:
         assert loader.multiprocessing_context.get_start_method() == "spawn"
         assert run_bytes(loader) == alone
 
+    @pytest.mark.parametrize("cache", [True, False])
+    def test_threads_share_a_batch_and_change_no_byte(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch, cache: bool
+    ) -> None:
+        found = []
+        for cores in (1, 3):
+            monkeypatch.setattr(datamodule, "usable_cores", lambda cores=cores: cores)
+            loader = make(root, augment=SPIN, cache=cache).train_dataloader()
+            found.append(run_bytes(loader))
+            assert loader.dataset.threads == cores
+        assert found[0] == found[1]
+
+    def test_each_thread_makes_its_part_with_a_pipeline_of_its_own(self, root: Path) -> None:
+        pictures, makers = make_pictures_of(root, augment=SPIN), []
+        rekey = Augmentation._rekey
+
+        def noted(self: Augmentation, epoch: int, index: int, showing: int) -> None:
+            makers.append((threading.get_ident(), id(self), index))
+            rekey(self, epoch, index, showing)
+
+        pictures.threads = 2
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Augmentation, "_rekey", noted)
+            pictures.__getitems__([(0, i, 0) for i in range(5)])
+        parts = {
+            who: sorted(i for *one, i in makers if tuple(one) == who)
+            for who in {m[:2] for m in makers}
+        }
+        assert sorted(parts.values()) == [[0, 2, 4], [1, 3]]
+        assert len({thread for thread, _ in parts}) == len({pipeline for _, pipeline in parts}) == 2
+
+    def test_workers_and_ready_pixels_get_no_threads(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(datamodule, "usable_cores", lambda: 8)
+        assert make(root, augment=SPIN, num_workers=1).train_dataloader().dataset.threads == 1
+        assert make(root, augment=SPIN).train_dataloader().dataset.threads == 4
+        loader = make(root).train_dataloader()
+        list(loader)
+        assert "_crew" not in vars(loader.dataset)
+
     def test_what_goes_to_a_worker_holds_no_pixels(self, root: Path) -> None:
         pictures = make_pictures_of(root, augment=SPIN)
+        pictures.threads = 2
         fresh = len(pickle.dumps(pictures))
         pictures.__getitems__([(0, i, 0) for i in range(14)])
         assert len(pickle.dumps(pictures)) == fresh  # nothing was kept

@@ -30,6 +30,7 @@ from src.errors import UserError
 from src.preprocess import Interpolation, Preprocessing, Rule
 
 Sampling = Literal["uniform", "balanced"]
+_MOST_THREADS = 4  # that make a batch: more would wait for the interpreter's lock
 _MOST_UNMEASURED = 4  # workers for `auto` where nothing is measured and files have to be decoded
 SEEN_ON_TEST = (
     "data.validate_on_test: the TEST pictures are scored after every epoch, as in the seed's blog "
@@ -51,7 +52,8 @@ class DataModule(LightningDataModule):
         batch_size: Pictures of one training step, for each process, from 1.
         eval_batch_size: Pictures of one block of validation, test and prediction; None means
             batch_size.
-        num_workers: Processes that decode and augment, for each process; 0 does it in the main one.
+        num_workers: Processes that decode and augment, for each process; 0 does it in the main one,
+            in up to 4 threads.
             `auto` lets fit measure for two seconds how many are worth it, and takes 0 where
             nothing is decoded or augmented; other commands take up to 4 where files have to be
             decoded. The results do not depend on it.
@@ -296,6 +298,7 @@ class DataModule(LightningDataModule):
     def _loader(self, pictures: Pictures, batches: Any) -> ResumableLoader:
         device: torch.device = self.trainer.strategy.root_device  # type: ignore[union-attr]
         workers = self._workers(pictures)
+        pictures.threads = 1 if workers else min(_MOST_THREADS, self._cores)
         return ResumableLoader(
             pictures,
             batch_sampler=batches,
@@ -315,7 +318,12 @@ class DataModule(LightningDataModule):
             return 0
         if self.settled_workers is not None:
             return self.settled_workers
-        return min(_MOST_UNMEASURED, max(1, usable_cores() // self.trainer.world_size))  # type: ignore[union-attr]
+        return min(_MOST_UNMEASURED, self._cores)
+
+    @property
+    def _cores(self) -> int:
+        """Cores for each process of the training."""
+        return max(1, usable_cores() // self.trainer.world_size)  # type: ignore[union-attr]
 
 
 def _check_least(name: str, value: int, least: int) -> None:

@@ -1,6 +1,9 @@
 """Index and transform -> a batch of uint8 pixels. Workers hold no state of their own."""
 
+import copy
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ class Pictures(Dataset[Any]):
         interpolation: Its way to mix pixels.
         augmentation: For training alone; None leaves the pixels as they are.
         stored: Their pixels, as far as they are known; None means that files are decoded.
+        threads: That share the work of a batch, from 1; the pixels do not depend on it.
     """
 
     def __init__(
@@ -40,10 +44,15 @@ class Pictures(Dataset[Any]):
         interpolation: preprocess.Interpolation = "bilinear",
         augmentation: Augmentation | None = None,
         stored: Stored | None = None,
+        threads: int = 1,
     ) -> None:
         self.index, self.image_size, self.resize = index, image_size, resize
         self.interpolation = interpolation
-        self.augmentation, self.stored = augmentation, stored
+        self.augmentation, self.stored, self.threads = augmentation, stored, threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the threads here."""
+        return {name: value for name, value in self.__dict__.items() if name != "_crew"}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -66,11 +75,39 @@ class Pictures(Dataset[Any]):
         Raises:
             UserError: if the file has become unreadable since the start.
         """
+        return self._pixels((epoch, index, showing), self.augmentation)
+
+    def _pixels(self, key: Key, augmentation: Augmentation | None) -> preprocess.Pixels:
+        epoch, index, showing = key
         image = self.stored.pixels(index) if self.stored is not None else None
-        if self.augmentation is None:
+        if augmentation is None:
             return self._decoded(index) if image is None else image
         image = self._decoded(index) if image is None else image.copy()  # it may be written to
-        return self.augmentation(image, epoch, index, showing)
+        return augmentation(image, epoch, index, showing)
+
+    @cached_property
+    def _crew(self) -> tuple[ThreadPoolExecutor, list[Augmentation | None]]:
+        """The other threads, and a pipeline for each: its generators are set for every picture."""
+        others = self.threads - 1
+        pipelines = [copy.copy(self.augmentation) for _ in range(others)]
+        return ThreadPoolExecutor(others), pipelines
+
+    def _made(self, keys: Sequence[Key]) -> list[preprocess.Pixels]:
+        """Return the pictures of these keys, of which each thread makes every nth."""
+        step = self.threads if self.costs else 1
+
+        def share(first: int, augmentation: Augmentation | None) -> list[preprocess.Pixels]:
+            return [self._pixels(key, augmentation) for key in keys[first::step]]
+
+        made: list[Any] = [None] * len(keys)
+        others = []
+        if step > 1:
+            pool, pipelines = self._crew
+            others = [pool.submit(share, *job) for job in enumerate(pipelines, 1)]
+        made[::step] = share(0, self.augmentation)
+        for first, other in enumerate(others, 1):
+            made[first::step] = other.result()
+        return made
 
     def _decoded(self, index: int) -> preprocess.Pixels:
         path = self.index.path(index)
@@ -84,21 +121,13 @@ class Pictures(Dataset[Any]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the batch of these keys."""
-        images: Any = None
-        for row, (epoch, index, showing) in enumerate(keys):
-            if index == PADDING:
-                continue
-            image = self.pixels(epoch, index, showing)
-            if images is None:
-                images = np.zeros((len(keys), *image.shape), np.uint8)
-            if image.shape != images.shape[1:]:
-                raise UserError(
-                    f"data.augment gave pictures of {images.shape[1:3]} and {image.shape[:2]} "
-                    "pixels in one batch. End it with a crop or a resize to one size."
-                )
+        shown = [row for row, (_, index, _) in enumerate(keys) if index != PADDING]
+        made = self._made([keys[row] for row in shown])
+        _check_alike(made)
+        shape = made[0].shape if made else (self.image_size, self.image_size, 3)
+        images = np.zeros((len(keys), *shape), np.uint8)  # rows of zeros are masked
+        for row, image in zip(shown, made, strict=True):
             images[row] = image
-        if images is None:  # masked rows alone
-            images = np.zeros((len(keys), self.image_size, self.image_size, 3), np.uint8)
         rows = np.array([index for _, index, _ in keys], np.int64)
         targets = np.where(rows == PADDING, -1, self.index.labels[np.maximum(rows, 0)])
         return {
@@ -106,3 +135,12 @@ class Pictures(Dataset[Any]):
             "target": torch.from_numpy(targets),
             "index": torch.from_numpy(rows),
         }
+
+
+def _check_alike(pictures: Sequence[preprocess.Pixels]) -> None:
+    for picture in pictures:
+        if picture.shape != pictures[0].shape:
+            raise UserError(
+                f"data.augment gave pictures of {pictures[0].shape[:2]} and {picture.shape[:2]} "
+                "pixels in one batch. End it with a crop or a resize to one size."
+            )

@@ -17,11 +17,13 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 
+from src.calibration import Decision, fit_decision
 from src.checkpoint import read_checkpoint
 from src.errors import UserError
-from src.metrics import Table, quick_scores
+from src.metrics import quick_scores
 from src.models import SeedCNN
 from src.preprocess import Preprocessing
+from src.table import Table
 from src.train_metrics import TrainMetrics
 from src.trust import check_hyper_parameters
 
@@ -43,6 +45,9 @@ class Classifier(LightningModule):
         loss: Module of (logits [B, C], targets [B]), by class_path. None means cross entropy.
         label_smoothing: Share of the target spread over all classes, 0 to 1; for the cross entropy
             while training. Scores never use it.
+        calibrate: Fit a temperature and, with two classes, a decision threshold to the validation
+            table at the end of each validation. They go into the checkpoints, and whatever predicts
+            from one heeds them. false takes the class of the highest logit.
         compile: Compile the network (torch.compile), in every command; needs a C++ compiler on a
             CPU. The first step then takes long, and last bits may differ.
 
@@ -58,6 +63,7 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         loss: nn.Module | None = None,
         label_smoothing: float = 0.0,
+        calibrate: bool = True,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -76,11 +82,12 @@ class Classifier(LightningModule):
         self.net = net(num_classes)
         self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.compile_net = compile
+        self.compile_net, self.calibrate = compile, calibrate
         self.train_metrics = TrainMetrics(num_classes)
         self._saved_metrics: dict[str, Tensor] = {}  # of the epoch that a checkpoint lies in
         self.preprocessing: Preprocessing | None = None
         self.table: Table | None = None  # of the latest evaluation
+        self.decision = Decision()  # fitted to the latest validation of a training
         self.scores: dict[str, float] = {}  # of the latest validation, float64
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -218,8 +225,12 @@ class Classifier(LightningModule):
         table = self._finish()
         if self.trainer.sanity_checking:
             return
-        self.scores = {f"val/{name}": value for name, value in quick_scores(table).items()}
-        if self.trainer.state.fn == "fit":
+        fits = self.trainer.state.fn == "fit"
+        if fits and self.calibrate:
+            self.decision = fit_decision(table)
+        found = quick_scores(table, self.decision)
+        self.scores = {f"val/{name}": value for name, value in found.items()}
+        if fits:
             self.scores = self.train_scores() | self.scores
         self.log_dict(self.scores)
 
@@ -234,7 +245,8 @@ class Classifier(LightningModule):
     # Checkpoints: plain types alone
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the preprocessing record, and the epoch's training metrics of every process."""
+        """Add preprocessing record, decision and the epoch's training metrics of all processes."""
+        checkpoint["decision"] = self.decision.to_dict()
         if self.preprocessing is not None:
             checkpoint["preprocessing"] = self.preprocessing.to_dict()
         checkpoint["train_metrics"] = self.train_metrics.state(self.all_gather)
@@ -280,6 +292,7 @@ class Classifier(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them back."""
+        self.decision = Decision.from_dict(checkpoint.get("decision", Decision().to_dict()))
         if "preprocessing" in checkpoint:
             self.preprocessing = Preprocessing.from_dict(checkpoint["preprocessing"])
         self.scores = checkpoint.get("scores", {})

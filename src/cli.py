@@ -300,7 +300,9 @@ class WaggleCLI(LightningCLI):
             "data_fingerprint": self.datamodule.index(command).fingerprint(),
         }
         target = folder.path / f"{command}.json"
-        results.write_scores(target, self.model.table, self.datamodule.classes, more)
+        results.write_scores(
+            target, self.model.table, self.datamodule.classes, self.model.decision, more
+        )
         print(target)
 
     def predict(self, **parts: Any) -> None:
@@ -322,6 +324,7 @@ class WaggleCLI(LightningCLI):
             found.index.paths,
             self.model.table,
             data.classes,
+            self.model.decision,
         )
         print(folder.predictions)
         if found.errors and data.on_bad_image == "error":

@@ -8,141 +8,23 @@ integers), so a table gives the same bytes however it was gathered.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from src.calibration import Decision, brier_scores, calibration_error
 from src.errors import RunFailureError
+from src.intervals import (
+    Statistic,
+    bootstrap,
+    percentile_interval,
+    reflected_interval,
+    wilson_interval,
+)
+from src.table import Float64s, Int64s, Table, log_softmax
 
-UNLABELLED = -1
-Z_95 = 1.959963984540054
-
-Int64s = NDArray[np.int64]
-Float64s = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """One evaluation: a row for every sample, sorted by sample index.
-
-    Attributes:
-        index: int64 [N], the sample's place in the index of the data; rising.
-        target: int64 [N], its class, 0 to C - 1; -1 where it has no label.
-        logits: float32 [N, C], what the network said.
-    """
-
-    index: Int64s
-    target: Int64s
-    logits: NDArray[np.float32]
-
-    @classmethod
-    def from_rows(cls, index: ArrayLike, target: ArrayLike, logits: ArrayLike) -> "Table":
-        """Make a table of rows in any order; rows with an index below 0 are padding.
-
-        Args:
-            index: integers [M], a sample's index or a number below 0 for padding.
-            target: integers [M], the class or -1.
-            logits: floats [M, C]; kept as float32. Tensors must lie in main memory.
-
-        Returns:
-            The table of the M rows less the padding.
-
-        Raises:
-            ValueError: the lengths don't match, an index comes twice, or a target is no class.
-        """
-        rows = np.asarray(index, dtype=np.int64)
-        targets = np.asarray(target, dtype=np.int64)
-        values = np.asarray(logits, dtype=np.float32)
-        if rows.ndim != 1 or targets.shape != rows.shape or values.shape[:-1] != rows.shape:
-            raise ValueError(
-                f"the columns of the table don't match: index {rows.shape}, target "
-                f"{targets.shape}, logits {values.shape}; they must be [N], [N] and [N, C]."
-            )
-        order = np.argsort(rows, kind="stable")
-        order = order[np.searchsorted(rows[order], 0) :]  # padding sorts first
-        table = cls(rows[order], targets[order], values[order])
-        table._check()
-        return table
-
-    @property
-    def probabilities(self) -> Float64s:
-        """Softmax of the logits, float64 [N, C]."""
-        return np.exp(log_softmax(self.logits))
-
-    @property
-    def predicted(self) -> Int64s:
-        """The class with the highest logit, int64 [N]; the first of equals."""
-        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
-
-    def labelled(self) -> "Table":
-        """Return the rows that have a label."""
-        keep = self.target != UNLABELLED
-        return Table(self.index[keep], self.target[keep], self.logits[keep])
-
-    def _check(self) -> None:
-        """Refuse repeated samples and targets that are no class."""
-        repeated = self.index[1:][np.diff(self.index) == 0]
-        if repeated.size:
-            raise ValueError(
-                f"sample {repeated[0]} is in the table more than once ({repeated.size} rows too "
-                "many); every sample must be scored exactly once."
-            )
-        classes = self.logits.shape[1]
-        wrong = self.target[(self.target < UNLABELLED) | (self.target >= classes)]
-        if wrong.size:
-            raise ValueError(
-                f"the table holds target {wrong[0]}; with {classes} classes a target is 0 to "
-                f"{classes - 1}, or -1 for no label."
-            )
-
-
-def log_softmax(logits: ArrayLike) -> Float64s:
-    """Return the logarithms of the softmax of finite logits.
-
-    The highest logit is left out of the sum, so that the logarithm of a probability next to one
-    stays apart from zero: a loss of 1e-20 is 1e-20, and sure predictions keep their order.
-
-    Args:
-        logits: floats [N, C].
-
-    Returns:
-        float64 [N, C], all at most 0.
-    """
-    values = np.asarray(logits, dtype=np.float64)
-    top = values.argmax(axis=1)[:, None]  # [N, 1]
-    shifted = values - np.take_along_axis(values, top, axis=1)  # [N, C]
-    others = np.exp(shifted)
-    np.put_along_axis(others, top, 0.0, axis=1)
-    rest: Float64s = others.sum(axis=1, keepdims=True)  # [N, 1]
-    return np.asarray(shifted - np.log1p(rest), dtype=np.float64)
-
-
-def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion (Wilson 1927).
-
-    Args:
-        successes: how many of the n trials succeeded, 0 to n.
-        n: trials, 1 or more.
-        z: standard normal quantile; the default gives 95 %.
-
-    Returns:
-        The lower and the upper end, within 0 to 1.
-
-    Raises:
-        ValueError: n is below 1 or successes lies outside 0 to n.
-    """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"no proportion: {successes} successes of {n} trials.")
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # The ends are exactly 0 and 1 at the extremes; rounding alone would miss them.
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
+QUICK = ("loss", "accuracy", "accuracy_argmax", "f1", "auroc")
 
 
 def auroc(score: ArrayLike, positive: ArrayLike) -> float | None:
@@ -158,48 +40,67 @@ def auroc(score: ArrayLike, positive: ArrayLike) -> float | None:
     Returns:
         A number of 0 to 1; None without both positives and negatives.
     """
+    area = float(_area(score, positive)(np.ones(np.size(score), np.int64)))
+    return None if math.isnan(area) else area
+
+
+def _area(score: ArrayLike, positive: ArrayLike) -> Statistic:
+    """Return the area as a statistic of how often each sample is there."""
     is_positive = np.asarray(positive, dtype=bool)
-    num_positive = int(is_positive.sum())
-    num_negative = is_positive.size - num_positive
-    if not num_positive or not num_negative:
-        return None
-    _, group, size = np.unique(np.asarray(score), return_inverse=True, return_counts=True)
-    # Twice the midrank of a group of ties is a whole number, so the sum below is exact.
-    twice_midrank = 2 * np.cumsum(size) - size + 1
-    twice_rank_sum = int(twice_midrank[group][is_positive].sum())
-    twice_pairs = twice_rank_sum - num_positive * (num_positive + 1)
-    return twice_pairs / (2 * num_positive * num_negative)
+    values, group = np.unique(np.asarray(score), return_inverse=True)
+
+    def area(counts: Int64s) -> float:
+        # Whole numbers, which float64 holds exactly, in the order of the scores.
+        ups, downs = (
+            np.bincount(group, counts * side, values.size) for side in (is_positive, ~is_positive)
+        )
+        pairs = ups.sum() * downs.sum()
+        below = np.cumsum(downs) - downs
+        return float(ups @ (2 * below + downs) / (2 * pairs)) if pairs else math.nan
+
+    return area
 
 
-def confusion_counts(target: Int64s, predicted: Int64s, num_classes: int) -> Int64s:
+def confusion_counts(
+    target: Int64s, predicted: Int64s, num_classes: int, counts: Int64s | None = None
+) -> Int64s:
     """Return the confusion counts, int64 [C, C], rows the targets, columns the predictions.
 
     Args:
         target: int64 [N], 0 to C - 1.
         predicted: int64 [N], 0 to C - 1.
         num_classes: C.
+        counts: int64 [N], how often each sample is there; None means once.
     """
-    cells = np.bincount(target * num_classes + predicted, minlength=num_classes * num_classes)
+    cells = np.bincount(target * num_classes + predicted, counts, num_classes * num_classes)
     return cells.astype(np.int64).reshape(num_classes, num_classes)
 
 
-def scores(table: Table, classes: Sequence[str]) -> dict[str, Any]:
+def scores(
+    table: Table, classes: Sequence[str], decision: Decision | None = None
+) -> dict[str, Any]:
     """Score the labelled rows of a table.
 
     `f1` is the mean over the classes that occur as target or prediction. `auroc` is the mean, one
     class against the rest, over the classes that have both; with two classes that is the
     binary one. Classes are ranked by the logarithm of their probability. `loss` is the mean cross
-    entropy in nats. `accuracy_interval` is Wilson's, 95 %.
+    entropy of the logits in nats. What is predicted follows the decision; `accuracy_argmax` goes by
+    the highest logit. `baseline_accuracy` is what naming the most frequent class would get.
+
+    Intervals are 95 %: Wilson's for proportions, else 1,000 bootstrap samples' middle.
 
     Args:
         table: the evaluation.
         classes: the C class names, in the order of the logits, no name twice.
+        decision: how logits become probabilities and a class; None means as they are.
 
     Returns:
-        Plain Python values, ready for JSON: accuracy, accuracy_interval [low, high], f1, auroc,
-        loss, n, classes, per_class {name: {precision, recall, f1, support, true_positives,
-        false_positives, false_negatives}}, confusion (rows the targets). None where a number is
-        not defined.
+        Plain Python values, ready for JSON: accuracy, accuracy_argmax, baseline_accuracy, f1,
+        auroc, loss, each of them with NAME_interval [low, high]; n, classes, per_class {name:
+        {precision, recall, f1, with their intervals, support, true_positives, false_positives,
+        false_negatives}}, confusion (rows the targets), and calibration {temperature, threshold,
+        before, after}, the last two {loss, brier, ece, with their intervals}. None where a number
+        is not defined.
 
     Raises:
         ValueError: no row is labelled, or the names don't fit the logits.
@@ -210,45 +111,134 @@ def scores(table: Table, classes: Sequence[str]) -> dict[str, Any]:
             f"{len(classes)} class names for logits of {table.logits.shape[1]} classes; give each "
             f"class one name of its own. The names: {', '.join(classes)}."
         )
-    rows = _scorable(table)
-    counts = confusion_counts(rows.target, rows.predicted, len(classes))
-    right, n = int(np.trace(counts)), len(rows.target)
-    log_probabilities = log_softmax(rows.logits)
+    rows, decision = _scorable(table), decision or Decision()
+    predicted = decision.predicted(rows.logits)
+    counts = confusion_counts(rows.target, predicted, len(classes))
+    drawn = _drawn(rows, predicted)
+    quick = quick_scores(rows, decision)
+    per_class = {name: _class_scores(counts, c) for c, name in enumerate(classes)}
+    for c, row in enumerate(per_class.values()):
+        row["f1_interval"] = _ends(percentile_interval(drawn["f1s"][:, c]))
     return {
-        "accuracy": right / n,
-        "accuracy_interval": list(wilson_interval(right, n)),
-        "f1": _macro_f1(counts),
-        "auroc": _macro_auroc(log_probabilities, rows.target),
-        "loss": _mean_loss(log_probabilities, rows.target),
-        "n": n,
+        **_proportions(counts, int((rows.predicted == rows.target).sum())),
+        **_with_interval("f1", quick["f1"], _means(drawn["f1s"])),
+        **_with_interval("auroc", quick["auroc"], _means(drawn["areas"])),
+        **_with_interval("loss", quick["loss"], drawn["loss"]),
+        "n": len(rows.target),
         "classes": list(classes),
-        "per_class": {name: _class_scores(counts, c) for c, name in enumerate(classes)},
+        "per_class": per_class,
         "confusion": counts.tolist(),
+        "calibration": {
+            **decision.to_dict(),
+            "before": _calibration(rows, Decision()),
+            "after": _calibration(rows, decision),
+        },
     }
 
 
-def quick_scores(table: Table) -> dict[str, float]:
+def _proportions(counts: Int64s, right_by_argmax: int) -> dict[str, Any]:
+    """Return the accuracies with Wilson's intervals, of [C, C] confusion counts."""
+    n, found = int(counts.sum()), {}
+    for name, right in (
+        ("accuracy", int(np.trace(counts))),
+        ("accuracy_argmax", right_by_argmax),
+        ("baseline_accuracy", int(counts.sum(axis=1).max())),
+    ):
+        found |= {name: right / n, f"{name}_interval": list(wilson_interval(right, n))}
+    return found
+
+
+def _drawn(rows: Table, predicted: Int64s) -> dict[str, Float64s]:
+    """Return bootstrap samples of f1s [R, C], areas [R, C] and loss [R]."""
+    log_probabilities, num_classes = log_softmax(rows.logits), rows.logits.shape[1]
+    areas = [_area(column, rows.target == c) for c, column in enumerate(log_probabilities.T)]
+    losses = -log_probabilities[np.arange(rows.target.size), rows.target]
+
+    def f1s(counts: Int64s) -> Float64s:
+        cells = confusion_counts(rows.target, predicted, num_classes, counts)
+        there = cells.sum(axis=0) + cells.sum(axis=1)
+        return np.where(there > 0, 2 * np.diag(cells) / np.maximum(there, 1), math.nan)
+
+    statistics: dict[str, Statistic] = {
+        "f1s": f1s,
+        "areas": lambda counts: [area(counts) for area in areas],
+        "loss": _weighted_mean(losses),
+    }
+    return bootstrap(statistics, rows.target.size)
+
+
+def _weighted_mean(values: Float64s) -> Statistic:
+    return lambda counts: float(counts @ values) / values.size
+
+
+def _means(drawn: Float64s) -> Float64s:
+    """Return the mean of each row's defined values, float64 [R] of [R, C]; NaN where none is."""
+    defined = ~np.isnan(drawn)
+    sums, sizes = np.where(defined, drawn, 0.0).sum(axis=1), defined.sum(axis=1)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), math.nan)
+
+
+def _with_interval(name: str, value: float, drawn: Float64s) -> dict[str, Any]:
+    """Return a score and its interval, None where it is not defined."""
+    if math.isnan(value):
+        return {name: None, f"{name}_interval": None}
+    return {name: value, f"{name}_interval": _ends(percentile_interval(drawn))}
+
+
+def _ends(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _calibration(rows: Table, decision: Decision) -> dict[str, Any]:
+    """Return loss, Brier score and expected calibration error of a decision's probabilities."""
+    probabilities = decision.probabilities(rows.logits)
+    logs = log_softmax(rows.logits.astype(np.float64) / decision.temperature)
+    confidence, right = probabilities.max(axis=1), rows.predicted == rows.target
+    briers = brier_scores(probabilities, rows.target)
+    losses = -logs[np.arange(rows.target.size), rows.target]
+    drawn = bootstrap(
+        {
+            "loss": _weighted_mean(losses),
+            "brier": _weighted_mean(briers),
+            "ece": lambda counts: calibration_error(confidence, right, counts),
+        },
+        rows.target.size,
+    )
+    error = calibration_error(confidence, right)
+    return {
+        **_with_interval("loss", _mean_loss(logs, rows.target), drawn["loss"]),
+        **_with_interval("brier", math.fsum(briers.tolist()) / briers.size, drawn["brier"]),
+        "ece": error,
+        "ece_interval": _ends(reflected_interval(drawn["ece"], error)),
+    }
+
+
+def quick_scores(table: Table, decision: Decision | None = None) -> dict[str, float]:
     """Score the labelled rows of a table for the training loop.
 
     Args:
         table: the evaluation.
+        decision: how logits become a class; None means by the highest one.
 
     Returns:
-        loss, accuracy, f1 and auroc as in `scores`; NaN where a number is not defined, and NaN all
-        four if a logit is not finite (whether that ends the run is the guard's decision).
+        loss, accuracy, accuracy_argmax, f1 and auroc as in `scores`; NaN where a number is not
+        defined, and NaN all of them if a logit is not finite (whether that ends the run is the
+        guard's decision).
 
     Raises:
         ValueError: no row is labelled.
     """
     if not np.isfinite(table.labelled().logits).all():
-        return dict.fromkeys(("loss", "accuracy", "f1", "auroc"), math.nan)
+        return dict.fromkeys(QUICK, math.nan)
     rows = _scorable(table)
-    counts = confusion_counts(rows.target, rows.predicted, rows.logits.shape[1])
+    predicted = (decision or Decision()).predicted(rows.logits)
+    counts = confusion_counts(rows.target, predicted, rows.logits.shape[1])
     log_probabilities = log_softmax(rows.logits)
-    area = _macro_auroc(log_probabilities, rows.target)
+    area, n = _macro_auroc(log_probabilities, rows.target), len(rows.target)
     return {
         "loss": _mean_loss(log_probabilities, rows.target),
-        "accuracy": int(np.trace(counts)) / len(rows.target),
+        "accuracy": int(np.trace(counts)) / n,
+        "accuracy_argmax": int((rows.predicted == rows.target).sum()) / n,
         "f1": _macro_f1(counts),
         "auroc": math.nan if area is None else area,
     }
@@ -298,13 +288,15 @@ def _mean_of_defined(values: Sequence[float | None]) -> float | None:
     return math.fsum(defined) / len(defined) if defined else None
 
 
-def _class_scores(counts: Int64s, c: int) -> dict[str, float | int | None]:
+def _class_scores(counts: Int64s, c: int) -> dict[str, Any]:
     """Return the scores of class c of [C, C] confusion counts."""
     hits = int(counts[c, c])
     support, chosen = int(counts[c].sum()), int(counts[:, c].sum())
     return {
         "precision": _share(hits, chosen),
+        "precision_interval": list(wilson_interval(hits, chosen)) if chosen else None,
         "recall": _share(hits, support),
+        "recall_interval": list(wilson_interval(hits, support)) if support else None,
         "f1": _share(2 * hits, support + chosen),
         "support": support,
         "true_positives": hits,

@@ -7,22 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.metrics import Table, scores
+from src.calibration import Decision
+from src.metrics import scores
 from src.run import write_json, write_text
+from src.table import Table
 
 MAX_CONFUSION_CLASSES = 20
 
 
-def write_scores(path: Path, table: Table, classes: Sequence[str], more: Mapping[str, Any]) -> None:
+def write_scores(
+    path: Path, table: Table, classes: Sequence[str], decision: Decision, more: Mapping[str, Any]
+) -> None:
     """Write the scores of a table as JSON, and print them.
 
     Args:
         path: test.json or validate.json.
         table: The evaluation.
         classes: Names in the order of the logits.
+        decision: How logits become probabilities and a class.
         more: What was scored with what: checkpoint, data fingerprint.
     """
-    found = scores(table, classes)
+    found = scores(table, classes, decision)
     write_json(path, {**found, **more})
     print(format_scores(found))
 
@@ -36,19 +41,42 @@ def format_scores(scores: dict[str, Any]) -> str:
     Returns:
         Lines without a newline at the end. The confusion counts are left out above 20 classes.
     """
-    low, high = scores["accuracy_interval"]
+    calibration = scores["calibration"]
     lines = [
         f"pictures  {scores['n']}",
-        f"accuracy  {scores['accuracy']:.4f}  (95 % interval {low:.4f} to {high:.4f})",
-        f"f1        {_number(scores['f1'])}  (macro)",
-        f"auroc     {_number(scores['auroc'])}  (macro, one against the rest)",
-        f"loss      {_number(scores['loss'])}  (cross entropy, nats)",
+        f"accuracy  {_with_ends(scores, 'accuracy')}",
+        f"  argmax  {_with_ends(scores, 'accuracy_argmax')}",
+        f"baseline  {_with_ends(scores, 'baseline_accuracy')}  (the most frequent class)",
+        f"f1        {_with_ends(scores, 'f1')}  (macro)",
+        f"auroc     {_with_ends(scores, 'auroc')}  (macro, one against the rest)",
+        f"loss      {_with_ends(scores, 'loss')}  (cross entropy, nats)",
+        "",
+        *_calibration_lines(calibration),
         "",
         *_class_lines(scores),
     ]
     if len(scores["classes"]) <= MAX_CONFUSION_CLASSES:
         lines += ["", *_confusion_lines(scores)]
     return "\n".join(lines)
+
+
+def _with_ends(scores: Mapping[str, Any], name: str) -> str:
+    """Write a score and its 95 % interval."""
+    ends = scores[f"{name}_interval"]
+    if ends is None:
+        return _number(scores[name])
+    return f"{scores[name]:.4f}  ({ends[0]:.4f} to {ends[1]:.4f})"
+
+
+def _calibration_lines(calibration: Mapping[str, Any]) -> list[str]:
+    """Lay out how far probabilities are from shares, before and after the temperature."""
+    threshold = calibration["threshold"]
+    decides = "the highest logit" if threshold is None else f"the threshold {threshold:.3f}"
+    lines = [f"calibration (temperature {calibration['temperature']:.3f}; {decides} decides)"]
+    for name, meaning in (("ece", "calibration error"), ("brier", "brier score"), ("loss", "loss")):
+        before, after = (_with_ends(calibration[when], name) for when in ("before", "after"))
+        lines.append(f"  {meaning:<17}  {before}  ->  {after}")
+    return lines
 
 
 def _number(value: float | None) -> str:
@@ -87,6 +115,7 @@ def write_predictions(
     predicted: Sequence[str],
     table: Table,
     classes: Sequence[str],
+    decision: Decision,
 ) -> None:
     """Write predictions.csv: path, predicted_class, prob_<class>..., error; in input order.
 
@@ -97,15 +126,17 @@ def write_predictions(
         predicted: The decodable paths, in the order of the table.
         table: Logits of the decodable ones.
         classes: Names in the order of the logits.
+        decision: How logits become probabilities and a class.
     """
-    rows = dict(zip(predicted, zip(table.predicted, table.probabilities, strict=True), strict=True))
+    winners, shares = decision.predicted(table.logits), decision.probabilities(table.logits)
+    rows = dict(zip(predicted, zip(winners, shares, strict=True), strict=True))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "predicted_class", *(f"prob_{name}" for name in classes), "error"])
     for name in listed:
         if name in rows:
-            winner, shares = rows[name]
-            writer.writerow([name, classes[winner], *(f"{p:.6f}" for p in shares), ""])
+            winner, row = rows[name]
+            writer.writerow([name, classes[winner], *(f"{p:.6f}" for p in row), ""])
         else:
             writer.writerow([name, "", *("" for _ in classes), errors[name]])
     write_text(path, text.getvalue(), errors="surrogateescape")

@@ -29,7 +29,6 @@ from src.config_check import check_classes, check_extras, explain, read_config, 
 from src.errors import RunFailureError, StoppedRun, UserError
 from src.failures import end_with_message, place
 from src.failures import explain as explain_failure
-from src.metrics import Table
 from src.results import parameter_counts, peak_memory, write_predictions, write_scores
 from src.run import RunFolder, git_commit, new_run_path, versions, write_json
 from src.run_rules import (
@@ -41,6 +40,7 @@ from src.run_rules import (
     with_stored_config,
     without_option,
 )
+from src.table import Table
 from tests.helpers import require_program
 
 NOON = datetime(2026, 3, 4, 12, 5, 9, tzinfo=UTC)

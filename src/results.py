@@ -43,7 +43,7 @@ def format_scores(scores: dict[str, Any]) -> str:
     """
     calibration = scores["calibration"]
     lines = [
-        f"pictures  {scores['n']}",
+        f"pictures  {scores['n']}  (in brackets: 95 % intervals)",
         f"accuracy  {_with_ends(scores, 'accuracy')}",
         f"  argmax  {_with_ends(scores, 'accuracy_argmax')}",
         f"baseline  {_with_ends(scores, 'baseline_accuracy')}  (the most frequent class)",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from src.calibration import Decision
 from src.errors import RunFailureError
 from src.intervals import wilson_interval
-from src.metrics import auroc, confusion_counts, quick_scores, scores
+from src.metrics import QUICK, _area, auroc, confusion_counts, quick_scores, scores
 from src.results import format_scores
 from src.table import Table, log_softmax
 
@@ -111,12 +111,15 @@ def test_scores_of_a_confusion_by_hand() -> None:
     assert found == expected
     assert list(result["per_class"]["ant"]) == [
         "precision",
+        "precision_interval",
         "recall",
+        "recall_interval",
         "f1",
         "support",
         "true_positives",
         "false_positives",
         "false_negatives",
+        "f1_interval",
     ]
     # dog occurs neither as target nor as prediction: the mean is over three classes.
     assert result["f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3, rel=1e-15)
@@ -200,7 +203,11 @@ def test_unlabelled_rows_are_not_scored() -> None:
 def test_quick_scores_are_the_scores() -> None:
     table = random_table(seed=3, num_rows=50, num_classes=4)
     full = scores(table, list("abcd"))
-    assert quick_scores(table) == {key: full[key] for key in ("loss", "accuracy", "f1", "auroc")}
+    assert quick_scores(table) == {key: full[key] for key in QUICK}
+    skewed = Decision(temperature=2.0)
+    assert quick_scores(table, skewed) == {
+        key: scores(table, list("abcd"), skewed)[key] for key in QUICK
+    }
 
 
 @pytest.mark.parametrize("target", [[], [-1, -1]])
@@ -246,6 +253,7 @@ def test_scores_agree_with_torchmetrics(seed: int, num_classes: int) -> None:
         "f1": reference.multiclass_f1_score(probabilities, target, **options),
         "auroc": reference.multiclass_auroc(probabilities, target, **options),
     }
+    expected["accuracy_argmax"] = expected["accuracy"]
     assert result == pytest.approx({key: float(value) for key, value in expected.items()}, 1e-6)
     confusion = reference.multiclass_confusion_matrix(probabilities, target, num_classes)
     assert scores(table, list(map(str, range(num_classes))))["confusion"] == confusion.tolist()
@@ -254,7 +262,7 @@ def test_scores_agree_with_torchmetrics(seed: int, num_classes: int) -> None:
 # Invariants
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), num_rows=st.integers(1, 40), num_classes=st.integers(2, 5))
 def test_the_order_of_the_rows_and_the_padding_change_no_byte(
     data: st.DataObject, num_rows: int, num_classes: int
@@ -340,8 +348,10 @@ def test_the_text_of_scores() -> None:
     table = table_of_predictions([0, 0, 0, 1], [0, 0, 1, 1], num_classes=2)
     text = format_scores(scores(table, ["honey bee", "wasp"]))
     lines = text.splitlines()
-    assert lines[0] == "pictures  4"
-    assert lines[1] == "accuracy  0.7500  (95 % interval 0.3006 to 0.9544)"
+    assert lines[0] == "pictures  4  (in brackets: 95 % intervals)"
+    assert lines[1] == "accuracy  0.7500  (0.3006 to 0.9544)"
+    assert lines[3] == "baseline  0.7500  (0.3006 to 0.9544)  (the most frequent class)"
+    assert "calibration (temperature 1.000; the highest logit decides)" in lines
     assert "honey bee     1.0000  0.6667  0.8000        3" in lines
     assert "wasp          0.5000  1.0000  0.6667        1" in lines
     assert lines[-2:] == ["0 honey bee  2  1", "1 wasp       0  1"]
@@ -357,3 +367,65 @@ def test_the_text_leaves_out_a_large_confusion() -> None:
     for num_classes, shown in ((20, True), (21, False)):
         result = scores(random_table(0, 5, num_classes), list(map(str, range(num_classes))))
         assert ("confusion" in format_scores(result)) is shown
+
+
+# Beyond the accuracy
+
+
+def test_the_threshold_decides_and_argmax_stands_beside() -> None:
+    """Probabilities of the second class 0.2, 0.4, 0.4, 0.9 by hand, targets 0, 1, 0, 1."""
+    second = np.array([0.2, 0.4, 0.4, 0.9])
+    table = table_of_probabilities([0, 1, 0, 1], np.stack([1 - second, second], axis=1).tolist())
+    low, half = (scores(table, ["bee", "wasp"], Decision(1.0, t)) for t in (0.3, 0.5))
+    assert low["confusion"] == [[1, 1], [0, 2]]
+    assert half["confusion"] == [[2, 0], [1, 1]]
+    assert low["accuracy"] == half["accuracy"] == low["accuracy_argmax"] == 3 / 4
+    assert low["per_class"]["wasp"]["recall"] == 1.0
+    assert low["per_class"]["wasp"]["recall_interval"] == list(wilson_interval(2, 2))
+    assert low["loss"] == half["loss"]
+
+
+def test_the_baseline_is_the_most_frequent_class() -> None:
+    result = scores(table_of_predictions([2, 2, 2, 0, 1], [0, 0, 0, 0, 0], 3), list("abc"))
+    assert result["baseline_accuracy"] == 3 / 5
+    assert result["baseline_accuracy_interval"] == list(wilson_interval(3, 5))
+    assert result["accuracy"] == 1 / 5
+
+
+def test_calibration_before_and_after() -> None:
+    """Four times 0.9 for the wrong or right class, two of each: a temperature makes it a half."""
+    logits = [[0.0, math.log(9)]] * 4
+    table = table_of([1, 1, 0, 0], logits)
+    found = scores(table, ["bee", "wasp"], Decision(temperature=1e9))["calibration"]
+    assert found["temperature"] == 1e9
+    assert found["before"]["brier"] == pytest.approx((2 * 0.1**2 + 2 * 0.9**2) * 2 / 4)
+    assert found["after"]["brier"] == pytest.approx(0.5)
+    assert found["after"]["loss"] == pytest.approx(math.log(2))
+    assert found["after"]["ece"] == pytest.approx(0.5)  # four bins of one picture each
+
+
+def test_every_score_lies_in_its_interval() -> None:
+    result = scores(random_table(seed=5, num_rows=300, num_classes=3), list("abc"))
+    for name in ("accuracy", "accuracy_argmax", "baseline_accuracy", "f1", "auroc", "loss"):
+        low, high = result[f"{name}_interval"]
+        assert low < result[name] < high, name
+    for row in result["per_class"].values():
+        for name in ("precision", "recall", "f1"):
+            assert row[f"{name}_interval"][0] < row[name] < row[f"{name}_interval"][1]
+
+
+def test_a_score_that_is_not_defined_has_no_interval() -> None:
+    result = scores(table_of([1], [[0.0, 1.0]]), ["bee", "wasp"])
+    assert result["auroc"] is result["auroc_interval"] is None
+    assert result["per_class"]["bee"]["f1_interval"] is None
+
+
+def test_the_area_of_resampled_rows_is_that_of_the_repeated_ones() -> None:
+    draw = np.random.default_rng(2)
+    score, positive, counts = (
+        draw.integers(0, 5, 30),
+        draw.random(30) < 0.4,
+        draw.integers(0, 4, 30),
+    )
+    rows = np.repeat(np.arange(30), counts)
+    assert _area(score, positive)(counts) == auroc(score[rows], positive[rows])

@@ -141,16 +141,19 @@ def measure(case: Case, root: Path, options: Any) -> dict[str, Any]:
     """Return images a second of every measurement, a number for each turn, and what follows."""
     with ExitStack() as open_benches:
 
-        def bench(augmented: bool, workers: int | Literal["auto"]) -> Bench:
-            made = Bench(case, root, augmented, workers, options.precision, options.steps)
+        def bench(
+            augmented: bool, workers: int | Literal["auto"], threads: int | None = None
+        ) -> Bench:
+            given = workers, options.precision, options.steps, threads
+            made = Bench(case, root, augmented, *given)
             open_benches.callback(made.close)
             return made
 
         plain = bench(False, 0)
         full = bench(True, "auto" if options.workers is None else options.workers)
         todo: Measurements = {
-            LOADER: bench(True, 0).loader,
-            **{f"loader, {n} workers": bench(True, n).loader for n in (1, 2)},
+            LOADER: bench(True, 0, threads=1).loader,
+            **{f"loader, {n} workers": bench(True, n).loader for n in (0, 1, 2)},
             "loader, no augmentation": bench(False, 0).loader,
             STEP: plain.ceiling,
             "bare loop": plain.bare_loop,

@@ -9,7 +9,7 @@ from src.data.workers import usable_cores
 from src.errors import RunFailureError
 from src.probe import Way
 
-STEP, LOADER = "step on a resident batch", "loader, 0 workers"
+STEP, LOADER = "step on a resident batch", "loader, one thread"
 ALLOWED = "what the cores allow"
 AGAINST = (
     ("trainer.fit", "bare loop"),

@@ -38,7 +38,8 @@ class BusyGpu:
         """Return the mean share of the time in which it computed, None if nobody says."""
         if self._process is None:
             return None
-        self._process.terminate()
-        words = self._process.communicate()[0].split()
+        process, self._process = self._process, None
+        process.terminate()
+        words = process.communicate()[0].split()
         found = [int(word) / 100 for word in words if word.isdigit()]
         return statistics.mean(found) if found else None

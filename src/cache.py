@@ -26,11 +26,19 @@ def main(args: Sequence[str] | None = None) -> int:
             raise UserError(f"--days is {days:g}; allowed is 0 or more, beside --clear.")
         if options.place is not None and not options.place.is_dir():
             raise UserError(f"--place {options.place}: there is no such folder.")
-        place = options.place if options.place is not None else cache_home() / "pixels"
+        looks = None if options.place else _home() / "scans"
+        place = options.place or _home() / "pixels"
         if options.clear:
-            print(clear(place, days or 0.0))
-        print("\n".join(table(place)))
+            print(clear(place, looks, days or 0.0))
+        print("\n".join(table(place, looks)))
     return outcome.code
+
+
+def _home() -> Path:
+    try:
+        return cache_home()
+    except RuntimeError as error:
+        raise UserError(f"{error} Name a folder by --place DIR or XDG_CACHE_HOME.") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m src.cache",
         allow_abbrev=False,
         description="List the decoded pictures that are kept, so that no run decodes them again; "
-        f"at most {LIMIT} GiB (20), what was used longest ago goes first.",
+        f"at most {LIMIT} GiB (20), what was used longest ago goes first. Without --place also "
+        "what looks at the files of each data.root have shown.",
     )
     made.add_argument("--place", type=Path, metavar="DIR", help="the DIR of data.cache")
     made.add_argument("--clear", action="store_true", help="remove them; the next run decodes anew")
@@ -46,17 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def clear(place: Path, days: float = 0.0) -> str:
-    """Remove segments; return a line that says how much that was.
+def clear(place: Path, looks: Path | None = None, days: float = 0.0) -> str:
+    """Remove segments and what looks at files have shown; return a line that says how much.
 
     Args:
         place: Folder of all stores.
+        looks: Folder of what was seen of each root; None leaves it alone.
         days: Those used within so many days stay.
     """
     latest = time.time() - days * _DAY
     removed, freed = 0, 0
     sweep(place)
-    for path in by_use(stores_in(place)):
+    for path in [*by_use(stores_in(place)), *_seen(looks)]:
         with contextlib.suppress(OSError):  # gone by now, or open on Windows
             found = path.stat()
             if days <= 0 or found.st_mtime < latest:
@@ -65,15 +75,22 @@ def clear(place: Path, days: float = 0.0) -> str:
     return f"removed {removed} files, {freed / _MIB:,.1f} MiB"
 
 
-def table(place: Path) -> list[str]:
+def _seen(looks: Path | None) -> list[Path]:
+    return [] if looks is None else sorted(looks.glob("*.scans"))
+
+
+def table(place: Path, looks: Path | None = None) -> list[str]:
     """Return the lines of the list: store, pictures, MiB, and when it was last used."""
     head = ("pictures of (rule, pixels, decoder)", "number", "MiB", "last used")
     rows = [head, *(_row(store) for store in stores_in(place) if by_use([store]))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     total = sum(map(size_of, by_use(stores_in(place))))
+    seen = _seen(looks)
+    more = sum(map(size_of, seen)) / _MIB
     return [
         *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
         f"{total / _MIB:,.1f} of {limit_bytes() / _MIB:,.0f} MiB ({LIMIT}) in {place}",
+        *([f"{more:,.1f} MiB of what {len(seen)} looks at files have shown"] if seen else []),
     ]
 
 

@@ -54,7 +54,6 @@ _NOT_STORED = (
 def run(args: list[str]) -> None:
     """Run one command."""
     quiet_libraries()
-    keep_freed_memory()
     from_shell = args == sys.argv[1:]
     if from_shell:  # each full collection would look at all objects of the libraries
         gc.freeze()
@@ -228,6 +227,7 @@ class WaggleCLI(LightningCLI):
         self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
+        keep_freed_memory()  # not before: threads that decode would leave theirs to nobody
         fingerprint = self.datamodule.index("fit").fingerprint()
         drift = going_on.settle_drift(
             trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift
@@ -343,6 +343,7 @@ class WaggleCLI(LightningCLI):
         checkpoint.check_preprocessing(path, content, self.datamodule.preprocessing.to_dict())
         self.datamodule.samples = self.samples
         self.datamodule.prepare(command)
+        keep_freed_memory()
         evaluate = getattr(self.trainer, command)
         evaluate(**parts, ckpt_path=path, weights_only=True)
         if self.model.table is None:

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback
 from src import checkpoint
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
-from src.data.workers import usable_cores
+from src.data.workers import making_threads, own_cores
 from src.errors import UserError
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
@@ -156,9 +156,15 @@ def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | N
     if not data.works_for_batches:
         data.settled_workers = 0
         return "data.num_workers: 0, since nothing is decoded or augmented"
-    cores = max(usable_cores() // trainer.num_devices, 1)
-    device = trainer.strategy.root_device
-    pace = measure(model.net, model.loss, data.batches_to_try(), device, trainer.precision)
+    cores = own_cores(trainer.num_devices)
+    pace = measure(
+        model.net,
+        model.loss,
+        data.batches_to_try(making_threads(cores)),
+        trainer.strategy.root_device,
+        trainer.precision,
+        data.batches_to_try(),
+    )
     data.settled_workers = pace.workers(cores)
     return (
         f"data.num_workers: {data.settled_workers}, since {data.batch_size} pictures take "

@@ -24,9 +24,9 @@ from src.cases import AUGMENT, Case
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.dataset import Batch, Pictures
-from src.data.workers import usable_cores
+from src.data.workers import making_threads, usable_cores
 from src.loop import Checkpoints, loop_callbacks
-from src.pace import make_step, measure, wait_for
+from src.pace import Pace, make_step, measure, wait_for
 from src.run import RunFolder
 
 _OPTIONS = SimpleNamespace(
@@ -66,6 +66,8 @@ class Bench:
         workers: Processes of the loader; "auto" as for `data.num_workers`.
         precision: As for `trainer.precision`.
         steps: Of one measurement, from 1, after those that the workers have made ahead.
+        threads: That make the batches of loader and bare loop where there are no workers; None
+            means as many as in a training.
     """
 
     def __init__(
@@ -76,8 +78,9 @@ class Bench:
         workers: int | Literal["auto"] = 0,
         precision: str = "32-true",
         steps: int = 30,
+        threads: int | None = None,
     ) -> None:
-        self.case, self.precision, self.steps = case, precision, steps
+        self.case, self.precision, self.steps, self.threads = case, precision, steps, threads
         self.data = Plenty(
             root=str(root),
             image_size=case.image_size,
@@ -90,18 +93,23 @@ class Bench:
         self.busy: list[float] = []  # share of the time that the GPU computed, where it says so
         self._loader: Any = None
         if workers == "auto":
-            net, batches = case.make_net(len(self.data.classes)), self.data.batches_to_try()
-            pace = measure(net, nn.CrossEntropyLoss(), batches, self.device, precision)
-            workers = self.data.settled_workers = pace.workers(usable_cores())
+            workers = self.data.settled_workers = self._pace().workers(usable_cores())
         self.workers = workers
         # One to begin with, and all that lie ready when it has been: their time is not seen.
         self.left_out = 1 + 2 * workers
+
+    def _pace(self) -> Pace:
+        net, data = self.case.make_net(len(self.data.classes)), self.data
+        ways = data.batches_to_try(making_threads(usable_cores())), data.batches_to_try()
+        return measure(net, nn.CrossEntropyLoss(), ways[0], self.device, self.precision, ways[1])
 
     def _batches(self) -> Iterator[Batch]:
         """Yield batches for ever, epoch after epoch, from workers that stay."""
         if self._loader is None:
             self.data.trainer = self._trainer()
             self._loader = self.data.train_dataloader()
+            if self.threads is not None:
+                self._loader.dataset.threads = self.threads
             self._epoch = -1
             self._loader.position = lambda: (self._epoch, 0)
         while True:
@@ -236,6 +244,10 @@ class _Clock(Callback):
             self._gpu.start()
         if self._gpu is not None and ends and (share := self._gpu.stop()) is not None:
             self.busy.append(share)
+
+    def on_exception(self, *_: Any) -> None:
+        if self._gpu is not None:
+            self._gpu.stop()
 
 
 def device_here() -> torch.device:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,44 +32,51 @@ class Pace:
     """Seconds of one batch.
 
     Attributes:
-        data: Reading and augmenting, in one process.
+        data: Reading and augmenting, as it is done without workers.
         step: Forward and backward, once the batch is there.
         beside: Whether the step computes on the cores that make the data.
+        worker: Reading and augmenting by one worker process; None means as long as data.
     """
 
     data: float
     step: float
     beside: bool
+    worker: float | None = None
 
     def workers(self, cores: int) -> int:
         """Return the smallest number of processes that keep up with the steps, 0 to cores."""
         if self.data <= (WORTH_IT_BESIDE if self.beside else WORTH_IT) * self.step:
             return 0
-        return min(max(cores, 1), math.ceil(self.data / self.step))
+        return min(max(cores, 1), math.ceil((self.worker or self.data) / self.step))
 
 
 def measure(
-    net: nn.Module, loss: nn.Module, batches: Iterator[Batch], device: torch.device, precision: str
+    net: nn.Module,
+    loss: nn.Module,
+    batches: Iterator[Batch],
+    device: torch.device,
+    precision: str,
+    worker_batches: Iterator[Batch] | None = None,
 ) -> Pace:
     """Return the pace of a training; the network and the random numbers stay as they are.
 
     Args:
         net: It takes uint8 [B, H, W, 3].
         loss: Of logits and targets.
-        batches: To train on; as many are taken as there is time for.
+        batches: To train on, as they are made without workers; as many are taken as there is time
+            for, the first of which the step is timed on.
         device: Where the training will run.
         precision: As for `trainer.precision`.
+        worker_batches: The same as one worker makes them; None means alike.
     """
-    latest: list[Batch] = []
-
-    def fetch() -> None:
-        latest[:] = [next(batches)]
-
-    data = seconds_of(fetch, SECONDS)
+    first = next(batches)
+    ways = [batches] if worker_batches is None else [batches, worker_batches]
+    data, *worker = (seconds_of(partial(next, way), SECONDS / len(ways)) for way in ways)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         step = make_step(copy.deepcopy(net), loss, device, precision)
-        batch = {name: tensor.to(device) for name, tensor in latest[0].items()}
-        return Pace(data, seconds_of(lambda: step(batch), SECONDS, device), device.type == "cpu")
+        batch = {name: tensor.to(device) for name, tensor in first.items()}
+        seconds = seconds_of(lambda: step(batch), SECONDS, device)
+    return Pace(data, seconds, device.type == "cpu", *worker)
 
 
 def make_step(net: nn.Module, loss: nn.Module, device: torch.device, precision: str) -> Step:

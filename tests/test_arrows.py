@@ -153,7 +153,12 @@ ARROWS: dict[str, set[str]] = {
         "src.data.writer",
     },
     "src.data.store": {"src.data.home", "src.data.room", "src.data.segments"},
-    "src.data.writer": {"src.data.home", "src.data.segments", "src.data.store"},
+    "src.data.writer": {
+        "src.data.home",
+        "src.data.room",
+        "src.data.segments",
+        "src.data.store",
+    },
     "src.data.room": {"src.data.home", "src.data.segments"},
     "src.data.decoded": {
         "src.data.audit",
@@ -179,7 +184,7 @@ ARROWS: dict[str, set[str]] = {
     "src.data.listing": {"src.data.folders", "src.data.tables"},
     "src.data.folders": {"src.data.tables"},
     "src.data.tables": set(),
-    "src.data.sampler": set(),
+    "src.data.sampler": {"src.data.workers"},
     "src.data.transforms": set(),
     "src.data.sources": {
         "src.data.download",

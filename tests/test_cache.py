@@ -19,6 +19,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from src import cache as command
 from src import preprocess
 from src.cache import main
 from src.data import home, scans
@@ -619,3 +620,52 @@ class TestCommand:
         assert main(["--place", str(store.place), "--clear"]) == 0
         assert not segments(store)
         assert "removed 1 files" in capsys.readouterr().out
+
+    def test_what_was_seen_of_files_goes_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        seen = tmp_path / "waggle/scans/a.scans"
+        seen.parent.mkdir(parents=True)
+        seen.write_bytes(bytes(2**20))
+        assert main(["--clear", "--days", "1"]) == 0
+        assert "1.0 MiB of what 1 looks at files have shown" in capsys.readouterr().out
+        assert main(["--clear"]) == 0
+        assert "removed 1 files, 1.0 MiB" in capsys.readouterr().out
+        assert not seen.exists()
+
+    def test_no_home(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def homeless() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(command, "cache_home", homeless)
+        assert main([]) == 2
+        assert "Name a folder by --place DIR or XDG_CACHE_HOME" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not on this system: users in paths")
+def test_a_place_of_a_user_that_is_none(root: Path) -> None:
+    with pytest.raises(UserError, match=r"--data\.cache ~nobody-at-all/x: .*Give true, false or a"):
+        DataModule(root=str(root), cache="~nobody-at-all/x").prepare("fit")
+
+
+def test_the_limit_holds_while_pictures_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old segments go as new ones come, and not when all have come."""
+    draw = np.random.default_rng(0)
+    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", 3_000)
+    monkeypatch.setenv("WAGGLE_CACHE_GIB", str(8_000 / 2**30))
+    most = 0
+    for side in (15, 16):
+        store = PixelStore(side, "stretch", tmp_path)
+        with closing(Writer(store, limit_bytes())) as writer:
+            for number in range(20):
+                picture = draw.integers(0, 256, (side, side, 3), np.uint8)
+                writer.keep(f"{number:032x}", Image.fromarray(picture))
+                sizes = [path.stat().st_size for path in tmp_path.rglob("*.pixels")]
+                most = max(most, sum(sizes))
+    assert 4_000 < most <= 8_000
+    assert all(path.parent.name.startswith("stretch-16") for path in tmp_path.rglob("*.pixels"))

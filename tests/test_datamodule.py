@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data import audit, datamodule, workers
+from src.data import audit, sampler, workers
 from src.data.datamodule import DataModule
 from src.data.dataset import Pictures
 from src.data.index import Index
@@ -37,6 +37,7 @@ class StubTrainer:
 
     def __init__(self, stage: str = "fit", epoch: int = 0, batch: int = 0) -> None:
         self.global_rank, self.world_size, self.is_global_zero = 0, 1, True
+        self.num_devices = 1
         self.overfit_batches = 0.0
         self.state = SimpleNamespace(fn=stage)
         self.strategy = SimpleNamespace(root_device=torch.device("cpu"))
@@ -196,7 +197,7 @@ class TestWorkers:
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         alone = run_bytes(make(root, augment=SPIN).train_dataloader())
-        monkeypatch.setattr(datamodule, "start_method", lambda: "spawn")
+        monkeypatch.setattr(sampler, "start_method", lambda: "spawn")
         loader = make(root, augment=SPIN, num_workers=1).train_dataloader()
         assert loader.multiprocessing_context.get_start_method() == "spawn"
         assert run_bytes(loader) == alone
@@ -207,7 +208,7 @@ class TestWorkers:
     ) -> None:
         found = []
         for cores in (1, 3):
-            monkeypatch.setattr(datamodule, "usable_cores", lambda cores=cores: cores)
+            monkeypatch.setattr(workers, "usable_cores", lambda cores=cores: cores)
             loader = make(root, augment=SPIN, cache=cache).train_dataloader()
             found.append(run_bytes(loader))
             assert loader.dataset.threads == cores
@@ -232,10 +233,44 @@ class TestWorkers:
         assert sorted(parts.values()) == [[0, 2, 4], [1, 3]]
         assert len({thread for thread, _ in parts}) == len({pipeline for _, pipeline in parts}) == 2
 
+    def test_an_error_in_another_thread_is_the_batchs(self, root: Path, tmp_path: Path) -> None:
+        copy = copy_of(root, tmp_path / "copy")
+        pictures = make_pictures_of(copy, augment=SPIN, cache=False)
+        pictures.threads = 2
+        pictures.index.path(1).unlink()
+        keys = [(0, i, 0) for i in range(4)]
+        with pytest.raises(UserError, match=rf"{pictures.index.path(1).name} could be read at"):
+            pictures.__getitems__(keys)
+
+    def test_an_interrupted_batch_leaves_the_next_one_whole(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other thread is still at its part, with its pipeline, when this one is stopped."""
+        expected = make_pictures_of(root, augment=SPIN).__getitems__([(0, i, 0) for i in range(6)])
+        pictures, main, made = make_pictures_of(root, augment=SPIN), threading.get_ident(), []
+        pictures.threads = 2
+        call, stopped = Augmentation.__call__, threading.Event()
+
+        def stops(self: Augmentation, *words: Any) -> Any:
+            if threading.get_ident() == main:
+                stopped.set()
+                raise KeyboardInterrupt
+            assert stopped.wait(30)
+            made.append(words)
+            return call(self, *words)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Augmentation, "__call__", stops)
+            with pytest.raises(KeyboardInterrupt):
+                pictures.__getitems__([(1, i, 0) for i in range(6)])
+            assert len(made) == 3  # it has ended its part
+        found = pictures.__getitems__([(0, i, 0) for i in range(6)])
+        assert torch.equal(found["image"], expected["image"])
+
     def test_workers_and_ready_pixels_get_no_threads(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(datamodule, "usable_cores", lambda: 8)
+        monkeypatch.setattr(workers, "usable_cores", lambda: 8)
         assert make(root, augment=SPIN, num_workers=1).train_dataloader().dataset.threads == 1
         assert make(root, augment=SPIN).train_dataloader().dataset.threads == 4
         loader = make(root).train_dataloader()
@@ -498,15 +533,24 @@ def test_workers_that_nobody_measures(
     cores: int, processes: int, expected: int, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a scoring where files have to be decoded: few, whatever the machine."""
-    monkeypatch.setattr(datamodule, "usable_cores", lambda: cores)
-    trainer = StubTrainer("test")
-    trainer.world_size = processes
-    data = make(root, trainer, num_workers="auto", cache=False)
+    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
+    own = workers.own_cores(processes)
+    data = make(root, StubTrainer("test"), num_workers="auto", cache=False)
     data.prepare("test")
-    assert data._workers(data.pictures("test")) == expected
-    cached = make(root, trainer, num_workers="auto")
+    assert data._workers(data.pictures("test"), own) == expected
+    cached = make(root, StubTrainer("test"), num_workers="auto")
     cached.prepare("test")
-    assert cached._workers(cached.pictures("test")) == 0
+    assert cached._workers(cached.pictures("test"), own) == 0
+
+
+def test_cores_are_shared_by_the_processes_of_a_machine(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes on each of two machines of 6 cores."""
+    monkeypatch.setattr(workers, "usable_cores", lambda: 6)
+    trainer = StubTrainer()
+    trainer.num_devices, trainer.world_size = 2, 4
+    assert make(root, trainer, augment=SPIN).train_dataloader().dataset.threads == 3
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ class TestWorkers:
     def test_as_few_as_keep_up(self, data: float, beside: bool, cores: int, workers: int) -> None:
         assert Pace(data, 1.0, beside).workers(cores) == workers
 
+    def test_a_worker_is_one_thread(self) -> None:
+        """What four threads make in a step's time takes four processes."""
+        assert Pace(1.0, 1.0, beside=False, worker=3.5).workers(8) == 4
+        assert Pace(0.01, 1.0, beside=False, worker=0.04).workers(8) == 0
+
     def test_seconds_are_the_median_without_the_first(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -106,6 +111,29 @@ class TestMeasure:
         }
         assert make_step(net, nn.CrossEntropyLoss(), CPU, precision)(batch).dtype == torch.float32
         assert seen == [dtype]
+
+    def test_the_step_is_timed_on_a_whole_batch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The last batch of an epoch may hold a single picture."""
+        monkeypatch.setattr(pace, "SECONDS", 0.0)
+        whole, sizes = next(batches()), []
+        rest = {name: tensor[:1] for name, tensor in whole.items()}
+        net = Mean()
+        net.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        measure(net, nn.CrossEntropyLoss(), iter([whole, rest, rest]), CPU, "32-true")
+        assert sizes == [2, 2]
+
+    def test_both_ways_to_make_a_batch_are_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = iter(range(100))
+        monkeypatch.setattr(pace, "SECONDS", 0.0)
+        monkeypatch.setattr(pace.time, "perf_counter", lambda: next(clock))
+
+        def slow() -> Iterator[dict[str, Tensor]]:
+            for batch in batches():
+                next(clock)
+                yield batch
+
+        found = measure(Mean(), nn.CrossEntropyLoss(), batches(), CPU, "32-true", slow())
+        assert (found.data, found.worker, found.step) == (1, 2, 1)
 
 
 class TestProbe:

@@ -277,10 +277,12 @@ class TestWatch:
 
     @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="not on this system")
     def test_memory_is_that_of_all_processes(self, tmp_path: Path) -> None:
-        """Two processes hold 200 MiB each, for longer than the time between two looks."""
+        """Two processes hold 200 MiB each; the time between two looks goes by when both do."""
         code = (
-            "import os, time; pid = os.fork(); held = bytearray(os.urandom(1)) * (200 << 20); "
-            "time.sleep(1.6); pid and os.waitpid(pid, 0)"
+            "import os, time; ends = os.pipe(); pid = os.fork(); "
+            "held = bytearray(os.urandom(1)) * (200 << 20); "
+            "os.read(ends[0], 1) if pid else os.write(ends[1], b'1'); "
+            "time.sleep(2.5); pid and os.waitpid(pid, 0)"
         )
         done = watch([sys.executable, "-c", code], tmp_path / "log", tmp_path)
         assert done.process_gib is not None and done.tree_gib is not None

@@ -45,9 +45,9 @@ def check_place(cache: bool | str, root: Path) -> None:
     """
     if isinstance(cache, str) and not cache.strip():
         raise UserError("--data.cache is empty. Give true, false or a folder.")
-    if isinstance(cache, str) and Path(cache).expanduser().is_file():
+    if isinstance(cache, str) and _expanded(cache).is_file():
         raise UserError(f"--data.cache {cache} is a file. Give true, false or a folder.")
-    places = {f"--data.cache {cache}": Path(cache)} if isinstance(cache, str) else {}
+    places = {f"--data.cache {cache}": _expanded(cache)} if isinstance(cache, str) else {}
     with contextlib.suppress(RuntimeError):  # no home folder
         # What a look at the files has shown is kept there, with or without decoded pictures.
         places[f"The cache folder {cache_home()} (of XDG_CACHE_HOME)"] = cache_home()
@@ -59,9 +59,16 @@ def check_place(cache: bool | str, root: Path) -> None:
             )
 
 
+def _expanded(cache: str) -> Path:
+    try:
+        return Path(cache).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--data.cache {cache}: {error}. Give true, false or a folder.") from error
+
+
 def _would_be_data(place: Path, root: Path) -> bool:
     """Return whether files there would be found below root; dot names are passed over."""
-    inside, top = place.expanduser().resolve(), root.resolve()
+    inside, top = place.resolve(), root.resolve()
     if not root.is_dir() or top not in (inside, *inside.parents):
         return False
     return not any(part.startswith(".") for part in inside.relative_to(top).parts)

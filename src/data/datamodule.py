@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from lightning.pytorch import LightningDataModule
 
 from src.data.audit import Keep, OnBadImage
@@ -22,16 +21,14 @@ from src.data.find import (
     find_unlabelled,
 )
 from src.data.index import Index, Listing, list_data
-from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches
+from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches, make_loader
 from src.data.sources import Source
 from src.data.transforms import Augmentation
-from src.data.workers import start_method, start_worker, usable_cores
+from src.data.workers import making_threads, own_cores, unmeasured_workers
 from src.errors import UserError
 from src.preprocess import Interpolation, Preprocessing, Rule
 
 Sampling = Literal["uniform", "balanced"]
-_MOST_THREADS = 4  # that make a batch: more would wait for the interpreter's lock
-_MOST_UNMEASURED = 4  # workers for `auto` where nothing is measured and files have to be decoded
 SEEN_ON_TEST = (
     "data.validate_on_test: the TEST pictures are scored after every epoch, as in the seed's blog "
     "post. A model or an epoch chosen by these scores is chosen on the test set: its score is too "
@@ -248,9 +245,10 @@ class DataModule(LightningDataModule):
         """Whether anything is decoded or augmented for a batch of the training."""
         return self.pictures("fit", TRAIN, self.augmentation).costs
 
-    def batches_to_try(self) -> Iterator[Batch]:
-        """Yield batches of the training for ever, made in this process."""
+    def batches_to_try(self, threads: int = 1) -> Iterator[Batch]:
+        """Yield batches of the training for ever, made in this process by so many threads."""
         pictures = self.pictures("fit", TRAIN, self.augmentation)
+        pictures.threads = threads
         batches = TrainBatches(len(pictures), self.batch_size, self.seed)
         for batches.epoch in count():
             yield from map(pictures.__getitems__, batches)
@@ -296,34 +294,20 @@ class DataModule(LightningDataModule):
         return self._loader(pictures, blocks)
 
     def _loader(self, pictures: Pictures, batches: Any) -> ResumableLoader:
-        device: torch.device = self.trainer.strategy.root_device  # type: ignore[union-attr]
-        workers = self._workers(pictures)
-        pictures.threads = 1 if workers else min(_MOST_THREADS, self._cores)
-        return ResumableLoader(
-            pictures,
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=_whole,
-            worker_init_fn=start_worker,
-            pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,
-            multiprocessing_context=start_method() if workers else None,
-            generator=torch.Generator(),  # the default one is the training's own stream
-        )
+        trainer: Any = self.trainer
+        cores = own_cores(trainer.num_devices)
+        workers = self._workers(pictures, cores)
+        pictures.threads = 1 if workers else making_threads(cores)
+        return make_loader(pictures, batches, workers, trainer.strategy.root_device)
 
-    def _workers(self, pictures: Pictures) -> int:
+    def _workers(self, pictures: Pictures, cores: int) -> int:
         if self.num_workers != "auto":
             return self.num_workers
         if not pictures.costs:
             return 0
         if self.settled_workers is not None:
             return self.settled_workers
-        return min(_MOST_UNMEASURED, self._cores)
-
-    @property
-    def _cores(self) -> int:
-        """Cores for each process of the training."""
-        return max(1, usable_cores() // self.trainer.world_size)  # type: ignore[union-attr]
+        return unmeasured_workers(cores)
 
 
 def _check_least(name: str, value: int, least: int) -> None:
@@ -346,7 +330,3 @@ def _check_sampling(sampling: str) -> None:
     if sampling not in get_args(Sampling):
         allowed = " or ".join(get_args(Sampling))
         raise UserError(f"--data.sampling is {sampling!r}; allowed is {allowed}.")
-
-
-def _whole(batch: Any) -> Any:
-    return batch

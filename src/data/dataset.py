@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Pictures(Dataset[Any]):
         self.index, self.image_size, self.resize = index, image_size, resize
         self.interpolation = interpolation
         self.augmentation, self.stored, self.threads = augmentation, stored, threads
+        stays = augmentation is None and stored is not None and bool((stored.files >= 0).all())
+        self.costs = not stays  # whether anything is decoded or augmented for a batch
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the threads here."""
@@ -57,12 +60,6 @@ class Pictures(Dataset[Any]):
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.index)
-
-    @property
-    def costs(self) -> bool:
-        """Whether anything is decoded or augmented for a batch."""
-        stored = self.stored is not None and bool((self.stored.files >= 0).all())
-        return self.augmentation is not None or not stored
 
     def pixels(self, epoch: int, index: int, showing: int = 0) -> preprocess.Pixels:
         """Return one sample as the network gets it: uint8 [H, W, 3].
@@ -92,22 +89,25 @@ class Pictures(Dataset[Any]):
         pipelines = [copy.copy(self.augmentation) for _ in range(others)]
         return ThreadPoolExecutor(others), pipelines
 
-    def _made(self, keys: Sequence[Key]) -> list[preprocess.Pixels]:
-        """Return the pictures of these keys, of which each thread makes every nth."""
-        step = self.threads if self.costs else 1
+    def _fill(self, sheet: "_Sheet", keys: Sequence[Key]) -> None:
+        """Make the pictures of a batch; each thread makes every nth of them."""
+        shown = [(row, key) for row, key in enumerate(keys) if key[1] != PADDING]
+        threads = self.threads if self.costs else 1
 
-        def share(first: int, augmentation: Augmentation | None) -> list[preprocess.Pixels]:
-            return [self._pixels(key, augmentation) for key in keys[first::step]]
+        def share(first: int, augmentation: Augmentation | None) -> None:
+            for row, key in shown[first::threads]:
+                sheet.put(row, self._pixels(key, augmentation))
 
-        made: list[Any] = [None] * len(keys)
-        others = []
-        if step > 1:
+        others: list[Future[None]] = []
+        if threads > 1:
             pool, pipelines = self._crew
             others = [pool.submit(share, *job) for job in enumerate(pipelines, 1)]
-        made[::step] = share(0, self.augmentation)
-        for first, other in enumerate(others, 1):
-            made[first::step] = other.result()
-        return made
+        try:
+            share(0, self.augmentation)
+        finally:  # also after an error: the next batch has the same pipelines
+            wait(others)
+        for other in others:
+            other.result()
 
     def _decoded(self, index: int) -> preprocess.Pixels:
         path = self.index.path(index)
@@ -121,13 +121,11 @@ class Pictures(Dataset[Any]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return the batch of these keys."""
-        shown = [row for row, (_, index, _) in enumerate(keys) if index != PADDING]
-        made = self._made([keys[row] for row in shown])
-        _check_alike(made)
-        shape = made[0].shape if made else (self.image_size, self.image_size, 3)
-        images = np.zeros((len(keys), *shape), np.uint8)  # rows of zeros are masked
-        for row, image in zip(shown, made, strict=True):
-            images[row] = image
+        sheet = _Sheet(len(keys))
+        self._fill(sheet, keys)
+        images = sheet.images
+        if images is None:  # masked rows alone
+            images = np.zeros((len(keys), self.image_size, self.image_size, 3), np.uint8)
         rows = np.array([index for _, index, _ in keys], np.int64)
         targets = np.where(rows == PADDING, -1, self.index.labels[np.maximum(rows, 0)])
         return {
@@ -137,10 +135,29 @@ class Pictures(Dataset[Any]):
         }
 
 
-def _check_alike(pictures: Sequence[preprocess.Pixels]) -> None:
-    for picture in pictures:
-        if picture.shape != pictures[0].shape:
+class _Sheet:
+    """The pixels of a batch, filled by several threads; masked rows stay zero.
+
+    Args:
+        size: Number of rows, B.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self._lock = size, Lock()
+        self.images: Any = None  # uint8 [B, H, W, 3], as large as the first picture
+
+    def put(self, row: int, picture: preprocess.Pixels) -> None:
+        """Copy a picture, uint8 [H, W, 3], into its row.
+
+        Raises:
+            UserError: if it is of another size than those before it.
+        """
+        with self._lock:
+            if self.images is None:
+                self.images = np.zeros((self.size, *picture.shape), np.uint8)
+        if picture.shape != self.images.shape[1:]:
             raise UserError(
-                f"data.augment gave pictures of {pictures[0].shape[:2]} and {picture.shape[:2]} "
+                f"data.augment gave pictures of {self.images.shape[1:3]} and {picture.shape[:2]} "
                 "pixels in one batch. End it with a crop or a resize to one size."
             )
+        self.images[row] = picture

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import DataLoader, Sampler
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from src.data.workers import start_method, start_worker
 from src.errors import UserError
 
 # (epoch, index of the sample, showing); index PADDING is a masked row. The showing is how often the
@@ -213,3 +215,31 @@ class ResumableLoader(DataLoader[Any]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Accept the empty state."""
+
+
+def make_loader(
+    dataset: Dataset[Any], batches: Sampler[list[Key]], workers: int, device: torch.device
+) -> ResumableLoader:
+    """Return the loader of a data set that makes whole batches.
+
+    Args:
+        dataset: With `__getitems__`.
+        batches: Their keys, in order.
+        workers: Processes that make them; 0 leaves it to this one.
+        device: Where they go: for a GPU they are pinned.
+    """
+    return ResumableLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_whole,
+        worker_init_fn=start_worker,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        multiprocessing_context=start_method() if workers else None,
+        generator=torch.Generator(),  # the default one is the training's own stream
+    )
+
+
+def _whole(batch: Any) -> Any:
+    return batch

@@ -9,6 +9,7 @@ import contextlib
 import os
 import struct
 import sys
+import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -80,14 +81,15 @@ class Stored:
     ) -> None:
         self.paths, self.files, self.rows = tuple(paths), files, rows
         self._maps: dict[int, npt.NDArray[np.uint8]] = {}
+        self._lock = threading.Lock()  # held to open and to drop a segment
         self._sound = np.zeros(len(files), np.bool_)  # those whose checksum was seen to be right
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Leave the open files here."""
-        return {**self.__dict__, "_maps": {}}
+        return Stored, (self.paths, self.files, self.rows)
 
     def take(self, positions: npt.NDArray[np.int64]) -> "Stored":
         """Return the pictures at these positions, in this order."""
@@ -108,29 +110,43 @@ class Stored:
         number = int(self.files[index])
         if number < 0:
             return None
-        if number not in self._maps:
-            try:
-                found = np.memmap(self.paths[number], np.uint8, "r").view(np.ndarray)
-            except (OSError, ValueError):  # gone, or emptied
-                found = np.empty(0, np.uint8)
-            self._maps[number] = found
         _, start, height, width, crc = self.rows[index].item()
-        part = self._maps[number][start : start + 3 * height * width]
+        part = self._map(number)[start : start + 3 * height * width]
         if len(part) < 3 * height * width:
             return None
         if not self._sound[index]:
             if zlib.crc32(part.data) != crc:
+                del part  # Windows removes no file that is mapped
                 self._drop(number)
                 return None
             self._sound[index] = True
         return part.reshape(height, width, 3)
 
+    def _map(self, number: int) -> npt.NDArray[np.uint8]:
+        if number not in self._maps:
+            with self._lock:
+                if number not in self._maps:
+                    self._maps[number] = _mapped(self.paths[number])
+        return self._maps[number]
+
     def _drop(self, number: int) -> None:
-        """Tell that a segment is damaged, remove it, and read nothing of it any more."""
-        path, self._maps[number] = self.paths[number], np.empty(0, np.uint8)
+        """Tell once that a segment is damaged, remove it, and read nothing of it any more."""
+        path = self.paths[number]
+        with self._lock:
+            if not len(self._maps[number]):
+                return
+            self._maps[number] = np.empty(0, np.uint8)
         print(f"WARNING: {path} is damaged; its pictures are decoded again", file=sys.stderr)
         with contextlib.suppress(OSError):  # another user's, or removed by another process
             path.unlink()
+
+
+def _mapped(path: Path) -> npt.NDArray[np.uint8]:
+    """Return the bytes of a file, read where they are looked at; none if it is gone or emptied."""
+    try:
+        return np.memmap(path, np.uint8, "r").view(np.ndarray)
+    except (OSError, ValueError):
+        return np.empty(0, np.uint8)
 
 
 def row_of(pixels: Pixels, offset: int) -> Row:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from src.data.home import cache_home
 from src.data.room import by_use
 from src.data.segments import ROW, Segment, Stored
 from src.preprocess import Interpolation, Pixels, StoredRule
+
+HASHES = np.dtype("S16")  # of contents, 16 bytes each: unlike V16 they can be sorted
 
 
 class PixelStore:
@@ -73,12 +76,12 @@ class PixelStore:
             contents: Hash of each picture's content, 32 hexadecimal digits, [N].
         """
         segments = self.segments()
-        asked = _hashes(bytes.fromhex("".join(contents)))
+        asked = np.frombuffer(bytes.fromhex("".join(contents)), HASHES)
         hashes, where = np.unique(asked, return_inverse=True)
         files = np.full(len(hashes), -1, np.int32)
         rows = np.zeros(len(hashes), ROW)
         for number, segment in enumerate(segments if len(hashes) else ()):
-            here = _hashes(segment.rows["hash"].tobytes())
+            here = hashes_of(segment.rows)
             places = np.minimum(np.searchsorted(hashes, here), len(hashes) - 1)
             wanted = hashes[places] == here
             files[places[wanted]] = number
@@ -91,6 +94,6 @@ class PixelStore:
         return stored, np.flatnonzero(files < 0).tolist()
 
 
-def _hashes(packed: bytes) -> npt.NDArray[np.bytes_]:
-    """Return hashes, 16 bytes each, as an array that can be sorted."""
-    return np.frombuffer(packed, "S16")
+def hashes_of(rows: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
+    """Return the hashes of a segment's rows, of HASHES [N]."""
+    return np.frombuffer(rows["hash"].tobytes(), HASHES)

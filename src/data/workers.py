@@ -1,4 +1,4 @@
-"""How the processes that decode and augment start, and which signals they heed."""
+"""Who decodes and augments: how many, how their processes start, which signals they heed."""
 
 import math
 import os
@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup/cpu.max")
+_MOST_THREADS = 4  # more would wait for the interpreter's lock
+_MOST_UNMEASURED = 4
 
 
 def start_method() -> str:
@@ -21,6 +23,21 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     return max(1, min(cores, _quota(CGROUP)))
+
+
+def own_cores(processes: int) -> int:
+    """Return the cores for each of several training processes on this machine, 1 or more."""
+    return max(1, usable_cores() // processes)
+
+
+def making_threads(cores: int) -> int:
+    """Return how many threads of a process with so many cores make a batch."""
+    return min(_MOST_THREADS, cores)
+
+
+def unmeasured_workers(cores: int) -> int:
+    """Return how many processes decode for one with so many cores where nothing was measured."""
+    return min(_MOST_UNMEASURED, cores)
 
 
 def _quota(file: Path) -> int:

@@ -8,11 +8,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from src.data.home import alone
+from src.data.room import make_room
 from src.data.segments import END_BYTES, ROW, SUFFIX, Row, row_of, write_table
-from src.data.store import PixelStore
+from src.data.store import HASHES, PixelStore, hashes_of
 from src.preprocess import Pixels
 
 SEGMENT_BYTES = 2**30  # a segment is finished then: what a kill loses, and what goes at once
@@ -34,7 +36,8 @@ class Writer:
         self._own, self._held = threading.Lock(), contextlib.ExitStack()
         self._file: Any = None
         self._rows: dict[bytes, Row] = {}
-        self._known: set[bytes] = set()  # hashes of finished segments
+        self._found = np.empty(0, HASHES)  # of the segments that were there, sorted
+        self._finished: set[bytes] = set()  # of those that were added
 
     @property
     def full(self) -> bool:
@@ -71,12 +74,18 @@ class Writer:
         with self._own:
             if self._file is None and not self.full:
                 self.begin(wait=False)
-        if self.full or name in self._known or name in self._rows:
+        if self.full or self._has(name):
             return
         pixels = self.store.resized(image)
         with self._own:
-            if name not in self._rows and name not in self._known:
+            if not self._has(name):
                 self._add(name, pixels)
+
+    def _has(self, name: bytes) -> bool:
+        if name in self._rows or name in self._finished:
+            return True
+        place = np.searchsorted(self._found, np.array(name, HASHES))
+        return bool(place < len(self._found) and self._found[place] == np.array(name, HASHES))
 
     def _add(self, name: bytes, pixels: Pixels) -> None:
         size = pixels.nbytes + ROW.itemsize
@@ -112,8 +121,8 @@ class Writer:
         self._held.enter_context(alone(folder / "lock", "decoding these pictures", wait))
         for rest in folder.glob("*.tmp"):  # of a killed writer: the lock is ours
             rest.unlink(missing_ok=True)
-        for segment in self.store.segments():
-            self._known.update(hash_.tobytes() for hash_ in segment.rows["hash"])
+        there = [hashes_of(segment.rows) for segment in self.store.segments()]
+        self._found = np.sort(np.concatenate([np.empty(0, HASHES), *there]))
 
     def _open(self) -> None:
         self._file = (self.store.folder / f"new{SUFFIX}.tmp").open("wb")
@@ -143,5 +152,6 @@ class Writer:
         name = blake2b(b"".join(self._rows), digest_size=16).hexdigest()
         part = Path(self._file.name)
         part.replace(part.with_name(f"{name}{SUFFIX}"))
-        self._known.update(self._rows)
+        self._finished.update(self._rows)
         self._rows = {}
+        make_room(self.store.place)

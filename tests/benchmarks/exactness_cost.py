@@ -29,10 +29,10 @@ from torch.utils.data import DataLoader, Dataset
 from src.data.dataset import Batch, Pictures
 from src.data.index import Index
 from src.data.sampler import ResumableLoader, TrainBatches
+from src.data.segments import ROW, Stored
 from src.data.transforms import Augmentation, Pixels, build
 from src.loop.checkpoints import Checkpoints
 from src.loop.step_seed import StepSeed
-from src.preprocess import Rule
 
 SIDE, CROP = 64, 56  # pixels
 NUM_PICTURES, BATCH_SIZE = 4096, 64
@@ -62,24 +62,20 @@ class Cost:
     target_us: float | None
 
 
-class PicturesInMemory(Pictures):
-    """Our data set, but for the decoding.
+class InMemory(Stored):
+    """Pictures that need no cache.
 
     Args:
         images: uint8 [N, H, W, 3].
-        index: The samples.
-        augmentation: Keyed.
     """
 
-    def __init__(self, images: Pixels, index: Index, augmentation: Augmentation) -> None:
-        rule: Rule = "stretch"
-        super().__init__(index, SIDE, rule, augmentation)
+    def __init__(self, images: Pixels) -> None:
+        super().__init__([], np.zeros(len(images), np.int32), np.zeros(len(images), ROW))
         self.images = images
 
-    def pixels(self, epoch: int, index: int, showing: int = 0) -> Pixels:
-        """Return one picture as the network gets it: uint8 [H, W, 3]."""
-        assert self.augmentation is not None
-        return self.augmentation(self.images[index], epoch, index, showing)
+    def pixels(self, index: int) -> Pixels:
+        """Return one picture, uint8 [H, W, 3]."""
+        return self.images[index]
 
 
 class PlainPictures(Dataset[Any]):
@@ -175,7 +171,8 @@ def measure(repeats: int, warmup: int) -> list[Cost]:
     """
     images = np.random.default_rng(0).integers(0, 256, (NUM_PICTURES, SIDE, SIDE, 3), np.uint8)
     labels = np.arange(NUM_PICTURES) % 2
-    exact = PicturesInMemory(images, _index(labels), Augmentation(TRANSFORMS, seed=0))
+    augmentation, stored = Augmentation(TRANSFORMS, seed=0), InMemory(images)
+    exact = Pictures(_index(labels), SIDE, "stretch", "bilinear", augmentation, stored)
     ways = [
         (plain_epoch(PlainPictures(images, labels)), exact_epoch(exact)),
         (plain_epoch(Nothing()), exact_epoch(Nothing())),

@@ -56,8 +56,8 @@ class TestWorkers:
     ) -> None:
         asked = []
         monkeypatch.setattr(fitting, "measure", lambda *_: Pace(1.5, 1.0, beside=True))
-        monkeypatch.setattr(fitting, "usable_cores", lambda: 2)
-        monkeypatch.setattr("src.data.datamodule.start_method", lambda: asked.append(1) or "fork")
+        monkeypatch.setattr(fitting, "own_cores", lambda _: 2)
+        monkeypatch.setattr("src.data.sampler.start_method", lambda: asked.append(1) or "fork")
         words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
         flip = "[{class_path: albumentations.HorizontalFlip}]"
         ended = cli(*words, "--run_dir=run", "--data.num_workers=auto", f"--data.augment={flip}")

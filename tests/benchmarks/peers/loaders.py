@@ -1,8 +1,8 @@
 """Our loader, its cache warm, against torch + PIL: `python -m tests.benchmarks.peers.loaders`.
 
-No worker processes on either side. The loaders are timed with one thread of torch's, so that a
-number is images a second of one core; the trainings with as many as the machine has cores. The
-measurements take turns, and a turn before the first one is not counted.
+No worker processes on either side. The loaders are timed with one thread of torch's and one that
+makes the batches, so that a number is images a second of one core; the trainings with as many as
+the machine has cores. The measurements take turns, and a turn before the first one is not counted.
 """
 
 import argparse
@@ -42,11 +42,12 @@ def main(args: Sequence[str] | None = None) -> int:
 def measure(root: Path, repeats: int, steps: int) -> dict[str, list[float]]:
     """Return images a second of every measurement, a number for each turn."""
     case = Case("SeedCNN", SIDE, BATCH_SIZE, SeedCNN)
+    alone = Bench(case, root, augmented=True, workers=0, steps=steps, threads=1)
     ours = Bench(case, root, augmented=True, workers=0, steps=steps)
     peer = TorchPil(root / "train", BATCH_SIZE, steps)
     threads = torch.get_num_threads()  # as many as a training takes by itself
     todo: dict[str, tuple[int, Callable[[], float]]] = {
-        "loader, ours": (1, ours.loader),
+        "loader, ours": (1, alone.loader),
         "loader, torch + PIL": (1, peer.loader),
         "training, ours": (threads, ours.fit),
         "training, torch + PIL": (threads, peer.train),
@@ -57,6 +58,7 @@ def measure(root: Path, repeats: int, steps: int) -> dict[str, list[float]]:
             torch.set_num_threads(number)
             found[name].append(once())
     ours.close()
+    alone.close()
     return {name: values[1:] for name, values in found.items()}
 
 

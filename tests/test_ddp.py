@@ -212,7 +212,7 @@ def test_one_process_scores_its_checkpoints_to_the_byte_alike(
     step = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
     (row,) = [row for row in rows(run) if row["step"] == str(step)]
     assert found["n"] == 13
-    for score in ("loss", "accuracy", "f1", "auroc"):
+    for score in ("loss", "accuracy", "accuracy_argmax", "f1", "auroc"):
         assert repr(found[score]) == row[f"val/{score}"], score
 
 

@@ -13,7 +13,10 @@ from src.errors import RunFailureError, UserError, nearest
 from src.loop import counters
 from src.loop.signals import Signals
 
-MONITORS = ("val/accuracy", "val/loss", "val/f1", "val/auroc", "train/accuracy", "train/loss")
+MONITORS = (
+    *("val/accuracy", "val/loss", "val/f1", "val/auroc", "val/accuracy_argmax"),
+    *("train/accuracy", "train/loss"),
+)
 
 
 class Checkpoints(Checkpoint):

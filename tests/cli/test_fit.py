@@ -16,8 +16,8 @@ from src.data import scans
 from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
 COLUMNS = (
-    "epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/f1,val/auroc,lr,seconds,"
-    "images_per_second"
+    "epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/accuracy_argmax,val/f1,"
+    "val/auroc,lr,seconds,images_per_second"
 )
 AUGMENT = (
     "--data.augment=[{class_path: albumentations.HorizontalFlip},"

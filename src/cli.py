@@ -228,6 +228,7 @@ class WaggleCLI(LightningCLI):
         self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
+        fitting.weigh_classes(self.model, self.datamodule)
         fingerprint = self.datamodule.index("fit").fingerprint()
         drift = going_on.settle_drift(
             trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.callbacks import WeightAveraging
 
 from src import checkpoint
 from src.drift import Change, changes, made_with
@@ -48,6 +49,7 @@ def settle_drift(
     if path is None:
         return []
     drift = _check(path, now, config["model"]["scheduler"], allowed)
+    _check_average(path, trainer)
     trainer.callbacks += [ConfiguredRates()] if any(c.sets_rates for c in drift) else []
     texts = [change.text for change in drift]
     if drift and trainer.is_global_zero:
@@ -82,6 +84,20 @@ def _check(
             f"run: --init_from {path}."
         )
     return found
+
+
+def _check_average(path: Path, trainer: Any) -> None:
+    """Raise UserError if nothing goes on with the average that a checkpoint holds.
+
+    Its `state_dict` is that average, and its optimizer state is of other weights.
+    """
+    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+    if "current_model_state" in checkpoint.read_checkpoint(path) and not averages:
+        raise UserError(
+            f"{path} holds averaged weights, and no callback goes on averaging. Keep callbacks.EMA "
+            f"in trainer.callbacks (decay: 0 ends its work), or train on from the average in a new "
+            f"run: --init_from {path}."
+        )
 
 
 def go_on(plan: Plan, config: Mapping[str, Any], drift: list[str]) -> None:

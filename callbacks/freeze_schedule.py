@@ -4,6 +4,7 @@ from itertools import chain
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -20,8 +21,8 @@ class FreezeSchedule(Callback):
     work with the statistics they have and keep them. A loss with weights always trains. What is
     frozen follows from the epoch alone, so a resumed run freezes the same.
 
-    With one process, frozen layers cost no backward pass. Several compute all gradients and drop
-    the frozen ones, since each must expect the same ones from the others all the time.
+    Without ddp, frozen layers cost no backward pass. With it, all gradients are computed and the
+    frozen ones dropped, since each process expects the same ones of the others all the time.
 
     Args:
         epochs: Epochs trained before more of the network joins, from 1. One number: all of it does
@@ -73,7 +74,7 @@ class FreezeSchedule(Callback):
         if frozen == self._frozen:
             return
         self._frozen = frozen
-        if trainer.world_size == 1:
+        if not isinstance(trainer.strategy, ParallelStrategy):
             for weight in self._trainable:
                 weight.requires_grad_(id(weight) not in frozen)
         self._still_norms(net)

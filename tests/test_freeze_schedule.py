@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
@@ -16,6 +17,7 @@ from callbacks import FreezeSchedule
 from src.classifier import Classifier
 from src.errors import UserError
 from src.loop.fsdp import FSDP
+from tests.cli.conftest import make_pictures
 from tests.loop.helpers import make_data, make_trainer
 
 State = dict[str, Tensor]
@@ -75,10 +77,8 @@ def fit(
     return watch, model
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.cli.conftest import make_pictures
-
     return make_pictures(tmp_path_factory.mktemp("data"), {"train": 6, "val": 2})
 
 
@@ -163,7 +163,7 @@ def test_several_processes_drop_the_gradients(root: Path) -> None:
     module: Any = SimpleNamespace(net=net)
     current = SimpleNamespace(processed=0)
     trainer: Any = SimpleNamespace(
-        world_size=2, is_global_zero=False, strategy=None,
+        is_global_zero=False, strategy=DDPStrategy(),
         fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(current=current)),
     )  # fmt: skip
     schedule = FreezeSchedule(1)
@@ -185,24 +185,24 @@ class TestErrors:
         with pytest.raises(UserError, match="whole numbers from 1, each above the one before"):
             FreezeSchedule(epochs)
 
-    def setup(self, net: nn.Module, epochs: Any, strategy: Any = None) -> None:
+    def begin(self, net: nn.Module, epochs: Any, strategy: Any = None) -> None:
         trainer: Any = SimpleNamespace(strategy=strategy)
         module: Any = SimpleNamespace(net=net)
         FreezeSchedule(epochs).setup(trainer, module, "fit")
 
     def test_no_head_and_no_layers(self) -> None:
         with pytest.raises(UserError, match=r"FreezeSchedule needs .* and Linear has no method"):
-            self.setup(nn.Linear(1, 1), 1)
+            self.begin(nn.Linear(1, 1), 1)
 
     def test_several_numbers_need_layers(self) -> None:
         with pytest.raises(UserError, match="Stack has no method `layers`"):
-            self.setup(Stack(), [1, 2])
+            self.begin(Stack(), [1, 2])
 
     def test_more_numbers_than_layers(self) -> None:
         match = r"epochs of .* has 3 numbers and Layered has 3 layers.* Give at most 2\."
         with pytest.raises(UserError, match=match):
-            self.setup(Layered(), [1, 2, 3])
+            self.begin(Layered(), [1, 2, 3])
 
     def test_shares(self) -> None:
         with pytest.raises(UserError, match=r"FreezeSchedule needs the whole weights"):
-            self.setup(Stack(), 1, FSDP())
+            self.begin(Stack(), 1, FSDP())

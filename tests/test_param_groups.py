@@ -169,7 +169,8 @@ class TestLayers:
         net = Three()
         net.extra = nn.ModuleList(nn.Linear(1, 1) for _ in range(3))
         left = re.escape("extra.0.weight, extra.0.bias, extra.1.weight, extra.1.bias and 2 more")
-        with pytest.raises(UserError, match=rf"Three\.layers\(\) leaves out {left}; every .* for x"):
+        match = rf"Three\.layers\(\) leaves out {left}; every .* for x"
+        with pytest.raises(UserError, match=match):
             layers_of(net, "x")
 
 
@@ -182,7 +183,7 @@ class TestOptimizersWithoutGroups:
         ]
 
     def test_lbfgs_has_no_rate_for_a_layer(self) -> None:
-        with pytest.raises(UserError, match=r"layer_decay is 0\.5 and the optimizer takes one rate"):
+        with pytest.raises(UserError, match=r"layer_decay is 0\.5 and the optimizer takes one"):
             build_optimizer(LBFGS, Three(), Three(), 0.5)
 
     def test_another_refusal_stays_as_it_is(self) -> None:
@@ -225,7 +226,7 @@ class TestSavedState:
     def test_of_one_group_as_older_versions_wrote_it(self) -> None:
         model = Classifier(2, net=Three)
         old = SGD(model.parameters(), lr=0.1).state_dict()
-        match = r"a\.ckpt holds .* groups of \[7\] parameters, and here .* \[3, 4\]: .*--init_from a"
+        match = r"a\.ckpt holds .* groups of \[7\] parameters, and here .* \[3, 4\]: .*--init_f"
         with pytest.raises(UserError, match=match):
             check_groups(Path("a.ckpt"), {"optimizer_states": [old]}, model.build_optimizer())
 

@@ -104,7 +104,8 @@ class FSDP(ModelParallelStrategy):
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         state: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer, options=options)
-        return _renamed(state, range(len(_members(optimizer)))) if state else state
+        first = self.global_rank == 0
+        return _renamed(state, range(len(_members(optimizer)))) if first else state
 
     def post_backward(self, closure_loss: Tensor) -> None:
         """Take over the running statistics of the first process; backward still needed the old."""

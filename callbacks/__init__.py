@@ -1,6 +1,8 @@
 """What a run can do without: named in YAML under trainer.callbacks, one concern each."""
 
+from callbacks.ema import EMA
+from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.sample_images import SampleImages
 from callbacks.throughput import Throughput
 
-__all__ = ["SampleImages", "Throughput"]
+__all__ = ["EMA", "FreezeSchedule", "SampleImages", "Throughput"]

@@ -75,6 +75,19 @@ def check_goes_on(path: Path, checkpoint: dict[str, Any]) -> None:
         )
 
 
+def check_groups(path: Path, checkpoint: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raise UserError if the optimizer state is of other parameter groups than the optimizer's."""
+    saved = checkpoint.get("optimizer_states", [{}])[0].get("param_groups", [])
+    theirs = [len(group["params"]) for group in saved]
+    ours = [len(group["params"]) for group in optimizer.param_groups]
+    if theirs != ours:
+        raise UserError(
+            f"{path} holds the state of an optimizer on groups of {theirs} parameters, and here "
+            f"they are of {ours}: another version of the program wrote it. Start a new run from "
+            f"its weights: --init_from {path}."
+        )
+
+
 def inside_epoch(checkpoint: dict[str, Any]) -> bool:
     """Return whether a checkpoint was written before the end of its epoch."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]

@@ -8,7 +8,8 @@ preprocessing record.
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 
 from src.calibration import Decision, fit_decision
 from src.checkpoint import read_checkpoint
+from src.class_weights import ClassWeights, balanced_weights, check_class_weights
 from src.errors import UserError
 from src.metrics import quick_scores
 from src.models import SeedCNN
+from src.param_groups import build_optimizer, check_rates, layers_of
 from src.preprocess import Preprocessing
 from src.table import Table
 from src.train_metrics import TrainMetrics
@@ -38,13 +41,19 @@ class Classifier(LightningModule):
         num_classes: Number of classes, from 2. Linked to the classes of the data.
         net: The network, by class_path: called with num_classes, it takes uint8 pixels
             [B, H, W, 3] and returns logits [B, num_classes].
-        optimizer: By class_path; called with the parameters.
+        optimizer: By class_path; called with the parameters, of which norms and biases have a
+            weight decay of 0.
         scheduler: By class_path; called with the optimizer, and with the number of optimizer steps
             of the run where it takes `total_steps`. Such a schedule moves every step, others every
             epoch. None keeps the rate constant.
         loss: Module of (logits [B, C], targets [B]), by class_path. None means cross entropy.
         label_smoothing: Share of the target spread over all classes, 0 to 1; for the cross entropy
             while training. Scores never use it.
+        class_weights: How much each class counts in the cross entropy while training: a number
+            above 0 for each, or `balanced` for N / (C * n) of N training pictures, n of them in
+            that one of C classes. None counts every picture alike. Scores never use it.
+        layer_decay: Rate of a layer as a share of the one above it, above 0, at most 1; the head
+            has the optimizer's own. Below 1 the network must have a method `layers`.
         calibrate: Fit a temperature and, with two classes, a decision threshold to the validation
             table at the end of each validation. They go into the checkpoints, and whatever predicts
             from one heeds them. false takes the class of the highest logit.
@@ -52,7 +61,8 @@ class Classifier(LightningModule):
             CPU. The first step then takes long, and last bits may differ.
 
     Raises:
-        UserError: for fewer than 2 classes, or a label smoothing out of range or with another loss.
+        UserError: for fewer than 2 classes, for smoothing, weights or a layer decay out of range,
+            or for the first two beside a loss of one's own.
     """
 
     def __init__(
@@ -63,6 +73,8 @@ class Classifier(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         loss: nn.Module | None = None,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights = None,
+        layer_decay: float = 1.0,
         calibrate: bool = True,
         compile: bool = False,
     ) -> None:
@@ -74,6 +86,12 @@ class Classifier(LightningModule):
                 f"model.label_smoothing is {label_smoothing}; allowed is 0 to 1, and 0 beside a "
                 "model.loss of your own (give it to that loss instead)."
             )
+        if not 0 < layer_decay <= 1:
+            raise UserError(
+                f"model.layer_decay is {layer_decay}; allowed is above 0 and at most 1, which "
+                "gives all layers the same rate."
+            )
+        check_class_weights(class_weights, num_classes, loss is not None)
         self.save_hyperparameters(ignore="loss", logger=False)
         for name in ("net", "optimizer", "scheduler"):
             if callable(self.hparams.get(name)):  # from Python; the CLI hands in plain data
@@ -81,7 +99,13 @@ class Classifier(LightningModule):
         self.num_classes = num_classes
         self.net = net(num_classes)
         self.loss = loss or nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.class_weights = class_weights
+        if class_weights is not None and not isinstance(class_weights, str):
+            self._weigh(class_weights)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.layer_decay = layer_decay
+        if layer_decay != 1:
+            layers_of(self.net, f"model.layer_decay {layer_decay}")
         self.compile_net, self.calibrate = compile, calibrate
         self.train_metrics = TrainMetrics(num_classes)
         self._saved_metrics: dict[str, Tensor] = {}  # of the epoch that a checkpoint lies in
@@ -92,8 +116,11 @@ class Classifier(LightningModule):
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        """Take the preprocessing record of the data; compile the network."""
-        self.take_preprocessing(self.trainer.datamodule.preprocessing)  # type: ignore[attr-defined]
+        """Take the preprocessing record of the data and its class counts; compile the network."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.take_preprocessing(data.preprocessing)
+        if stage == "fit" and self.class_weights == "balanced":
+            self.take_counts(data.train_counts)
         if self.compile_net:
             # In place, so that the names in a checkpoint stay; each shape by itself, so that what
             # is compiled does not depend on the shapes before it.
@@ -115,6 +142,20 @@ class Classifier(LightningModule):
             k: tuple(getattr(self.net, k)) for k in ("mean", "std") if hasattr(self.net, k)
         }
         self.preprocessing = dataclasses.replace(record, **constants)
+
+    def take_counts(self, counts: Mapping[str, int]) -> None:
+        """Weigh the classes by their training pictures, {class: number}, if `balanced` asks for it.
+
+        Raises:
+            UserError: if a class has none.
+        """
+        if self.class_weights == "balanced":
+            self._weigh(balanced_weights(counts))
+
+    def _weigh(self, weights: list[float]) -> None:
+        """Set the weights of the loss; they come from config and data, never from a checkpoint."""
+        values = torch.tensor(weights, dtype=torch.float32)
+        self.loss.register_buffer("weight", values, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, float [B, C], of uint8 pixels [B, H, W, 3]."""
@@ -160,16 +201,25 @@ class Classifier(LightningModule):
         Raises:
             UserError: for a value that one of them refuses.
         """
-        try:
+        with _named_refusals():
             return self._optimizers()
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model.optimizer or model.scheduler: {error}.") from error
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Return a new optimizer on the parameters, in groups: see `src.param_groups`.
+
+        Raises:
+            UserError: for a value that it refuses.
+        """
+        with _named_refusals():
+            return build_optimizer(self.make_optimizer, self, self.net, self.layer_decay)
 
     def _optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.build_optimizer()
         if self.make_scheduler is None:
             return optimizer
+        rates = [group["lr"] for group in optimizer.param_groups]
         scheduler = self._schedule(optimizer)
+        check_rates(optimizer, rates, type(scheduler).__name__)
         plan: dict[str, Any] = {"scheduler": scheduler}
         plan["interval"] = "step" if hasattr(scheduler, "total_steps") else "epoch"
         if isinstance(scheduler, ReduceLROnPlateau):
@@ -297,3 +347,12 @@ class Classifier(LightningModule):
             self.preprocessing = Preprocessing.from_dict(checkpoint["preprocessing"])
         self.scores = checkpoint.get("scores", {})
         self._saved_metrics = checkpoint.get("train_metrics", {})
+
+
+@contextmanager
+def _named_refusals() -> Iterator[None]:
+    """Turn what an optimizer or a schedule refuses into a UserError that names the options."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.optimizer or model.scheduler: {error}.") from error

@@ -228,6 +228,7 @@ class WaggleCLI(LightningCLI):
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
         keep_freed_memory()  # not before: threads that decode would leave theirs to nobody
+        fitting.weigh_classes(self.model, self.datamodule)
         fingerprint = self.datamodule.index("fit").fingerprint()
         drift = going_on.settle_drift(
             trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift

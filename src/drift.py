@@ -19,7 +19,10 @@ _FIXED_TRAINER = (
 _LENGTHS = ("max_epochs", "max_steps")  # free, unless a schedule spans them
 _FIXED_OPTIONS = ("seed_everything", "monitor", "monitor_mode")
 # What a checkpoint's state can't be fitted to: another network, another optimizer or schedule.
-_BOUND = ("model.net", "model.scheduler", "model.optimizer.class_path", "model.num_classes")
+_BOUND = (
+    *("model.net", "model.scheduler", "model.optimizer.class_path", "model.num_classes"),
+    "model.layer_decay",
+)
 # How many pictures a step takes, and which: a place inside an epoch means nothing after a change.
 _STEP_SIZE = ("data.batch_size", "data.sampling", "processes", "data", "trainer.overfit_batches")
 

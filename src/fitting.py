@@ -15,6 +15,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from src import checkpoint
+from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.workers import making_threads, own_cores
@@ -53,6 +54,7 @@ def starting_weights(
         content = checkpoint.read_checkpoint(plan.checkpoint)
         checkpoint.check_goes_on(plan.checkpoint, content)
         checkpoint.check_fits(plan.checkpoint, content, model)
+        checkpoint.check_groups(plan.checkpoint, content, model.build_optimizer())
         return []
     if not options.init_from:
         if options.init_optimizer:
@@ -123,6 +125,16 @@ def check_apart(folder: RunFolder | None, location: Path) -> None:
             f"--run_dir {folder.path} lies inside --data.root {location}: the run's files would "
             "become data. Give a folder outside."
         )
+
+
+def weigh_classes(model: Classifier, data: DataModule) -> None:
+    """Let the model know how many pictures of each class are trained on.
+
+    Raises:
+        UserError: if small classes would count for more in two ways at once.
+    """
+    check_once(model.class_weights, data.sampling)
+    model.take_counts(data.train_counts)
 
 
 def try_step(model: Classifier, data: DataModule) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.callbacks import WeightAveraging
 
 from src import checkpoint
 from src.drift import Change, changes, made_with
@@ -47,7 +48,9 @@ def settle_drift(
         callback.made_with = now
     if path is None:
         return []
-    drift = _check(path, now, config["model"]["scheduler"], allowed)
+    content = checkpoint.read_checkpoint(path)
+    _check_average(path, content, trainer)
+    drift = _check(path, content, now, config["model"]["scheduler"], allowed)
     trainer.callbacks += [ConfiguredRates()] if any(c.sets_rates for c in drift) else []
     texts = [change.text for change in drift]
     if drift and trainer.is_global_zero:
@@ -56,12 +59,17 @@ def settle_drift(
 
 
 def _check(
-    path: Path, now: Mapping[str, Any], scheduler: Mapping[str, Any] | None, allowed: bool
+    path: Path,
+    content: dict[str, Any],
+    now: Mapping[str, Any],
+    scheduler: Mapping[str, Any] | None,
+    allowed: bool,
 ) -> list[Change]:
     """Return what has changed since a checkpoint was written, if that was allowed.
 
     Args:
         path: The checkpoint to go on from.
+        content: Its contents.
         now: What the run is to go on with: see `src.drift.made_with`.
         scheduler: Its schedule, as the config names it.
         allowed: Whether --allow_drift was given.
@@ -69,7 +77,6 @@ def _check(
     Raises:
         UserError: if it was not, or if the checkpoint can't be gone on from that way.
     """
-    content = checkpoint.read_checkpoint(path)
     found = changes(content.get("made_with", {}), now, scheduler)
     impossible = [change for change in found if change.impossible]
     if found and checkpoint.inside_epoch(content):
@@ -82,6 +89,20 @@ def _check(
             f"run: --init_from {path}."
         )
     return found
+
+
+def _check_average(path: Path, content: Mapping[str, Any], trainer: Any) -> None:
+    """Raise UserError if nothing goes on with the average that a checkpoint holds.
+
+    Its `state_dict` is that average, and its optimizer state is of other weights.
+    """
+    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)
+    if "current_model_state" in content and not averages:
+        raise UserError(
+            f"{path} holds averaged weights, and no callback goes on averaging. Keep callbacks.EMA "
+            "in trainer.callbacks (decay: 0 ends its work), or train on from the average in a new "
+            f"run: --init_from {path}."
+        )
 
 
 def go_on(plan: Plan, config: Mapping[str, Any], drift: list[str]) -> None:

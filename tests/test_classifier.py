@@ -377,7 +377,10 @@ class TestCheckpoints:
         trainer.save_checkpoint(tmp_path / "a.ckpt")
         stored = torch.load(tmp_path / "a.ckpt", weights_only=True)
         assert strangers(stored) == []
-        plain = {"num_classes": 2, "label_smoothing": 0.1, "compile": False}
+        plain = {
+            "num_classes": 2, "label_smoothing": 0.1, "class_weights": None, "layer_decay": 1.0,
+            "calibrate": True, "compile": False,
+        }  # fmt: skip
         assert stored["hyper_parameters"] == plain
         record = Preprocessing.from_dict(stored["preprocessing"])
         assert (record.classes, record.image_size) == (("ant", "bug"), SIZE)

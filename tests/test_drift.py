@@ -20,6 +20,8 @@ CONFIG: dict[str, Any] = {
         "scheduler": None,
         "num_classes": 2,
         "label_smoothing": 0.0,
+        "class_weights": None,
+        "layer_decay": 1.0,
     },
     "data": {
         "root": "pictures", "source": None, "num_workers": 2, "on_bad_image": "error",
@@ -128,6 +130,13 @@ KINDS: dict[str, tuple[dict[str, Any], str, str, tuple[bool, bool, bool]]] = {
     "width of the network": (
         {"model__net__init_args__widths": [4, 16]}, "model.net.init_args.widths",
         "is [4, 16] and was [4, 8]", BOUND,
+    ),
+    "layer rates": (
+        {"model__layer_decay": 0.5}, "model.layer_decay", "is 0.5 and was 1.0", BOUND,
+    ),
+    "class weights": (
+        {"model__class_weights": [1.0, 2.0]}, "model.class_weights",
+        "is [1.0, 2.0] and was None", NONE,
     ),
     "classes": ({"model__num_classes": 3}, "model.num_classes", "is 3 and was 2", BOUND),
     "optimizer": (

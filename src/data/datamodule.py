@@ -182,6 +182,11 @@ class DataModule(LightningDataModule):
         """Return the pictures of a command; for fit, those of all splits."""
         return self.found(command).index
 
+    @property
+    def train_counts(self) -> dict[str, int]:
+        """How many pictures of each class are trained on; classes in the network's order."""
+        return self.index("fit").counts().get("train", dict.fromkeys(self.classes, 0))
+
     def _find(self, command: str, keep: Keep | None) -> Found:
         root, bad = self.location, self.on_bad_image
         if command == "fit":

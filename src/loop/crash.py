@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 
 
 class CrashCheckpoint(Callback):
@@ -45,7 +46,7 @@ class CrashCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> dict[str, Any]:
         preprocessing = getattr(pl_module, "preprocessing", None)
-        return {
+        content: dict[str, Any] = {
             "state_dict": pl_module.state_dict(),
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "global_step": trainer.global_step,
@@ -55,3 +56,7 @@ class CrashCheckpoint(Callback):
             "run_id": self.run_id,
             "written_as": "crash",
         }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):  # state_dict is the average, as everywhere
+                callback.on_save_checkpoint(trainer, pl_module, content)
+        return content

@@ -1,5 +1,6 @@
 """Weights, gradients and optimizer state in shares: each process keeps one, for large networks."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
+    get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
+from torch.distributed.fsdp import fully_shard
+from torch.optim import Optimizer
 
 from src.errors import UserError
 
@@ -87,16 +90,42 @@ class FSDP(ModelParallelStrategy):
         for optimizer, state in zip(
             self.optimizers, content.get("optimizer_states", ()), strict=False
         ):
-            named = FullyShardedDataParallel.rekey_optim_state_dict(
-                state, OptimStateKeyType.PARAM_NAME, module
-            )
+            names = {id(weight): name for name, weight in module.named_parameters()}
+            named = _renamed(state, [names[id(weight)] for weight in _members(optimizer)])
             set_optimizer_state_dict(module, optimizer, named, options=options)
         return content
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return the whole state on the first process, numbered by group as without shares.
+
+        Lightning's own way numbers the parameters in the order of the module, which is another one
+        where there are groups.
+        """
+        assert self.model is not None
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer, options=options)
+        first = self.global_rank == 0
+        return _renamed(state, range(len(_members(optimizer)))) if first else state
 
     def post_backward(self, closure_loss: Tensor) -> None:
         """Take over the running statistics of the first process; backward still needed the old."""
         assert self.model is not None
         _same_everywhere([b for b in self.model.buffers() if b.is_floating_point()])
+
+
+def _members(optimizer: Optimizer) -> list[nn.Parameter]:
+    """Return the parameters of an optimizer, group after group."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _renamed(state: dict[str, Any], names: Iterable[int | str]) -> dict[str, Any]:
+    """Return an optimizer state in which the parameters, in the order of the groups, have names."""
+    groups = state["param_groups"]
+    new = dict(zip((old for group in groups for old in group["params"]), names, strict=True))
+    return {
+        "state": {new[old]: values for old, values in state["state"].items()},
+        "param_groups": [g | {"params": [new[old] for old in g["params"]]} for g in groups],
+    }
 
 
 def _share_out(root: nn.Module, mesh: DeviceMesh, least: int) -> None:

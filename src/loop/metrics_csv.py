@@ -21,9 +21,10 @@ COLUMNS = (
 class MetricsCsv(Callback):
     """Adds a row after every validation; on a resume, drops those that came after the checkpoint.
 
-    `lr` is the rate of the latest step, of the first parameter group; `seconds` is the wall time of
-    training so far, over all sittings of the run;
-    `images_per_second` counts training pictures since the row before, validation left out.
+    `lr` is the rate of the latest step, the highest of all parameter groups (the head's, where
+    layers have rates of their own); `seconds` is the wall time of training so far, over all
+    sittings of the run; `images_per_second` counts training pictures since the row before,
+    validation left out.
 
     The file is written anew each time and renamed, so that it is whole at any moment. If that fails
     (a full disk), the run goes on and the next row brings the missing ones.
@@ -69,7 +70,7 @@ class MetricsCsv(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Note the learning rate before a schedule moves it on."""
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._lr = highest_rate(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -119,6 +120,11 @@ class MetricsCsv(Callback):
         """Take the clock of the earlier sittings back, and how many rows belong to them."""
         self._earlier_seconds = state_dict["seconds"]
         self._resumed_rows, self._lr = state_dict["rows"], state_dict["lr"]
+
+
+def highest_rate(trainer: Trainer) -> float:
+    """Return the highest learning rate of any parameter group."""
+    return max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from src.errors import RunFailureError
+from src.loop.metrics_csv import highest_rate
 
 _SHOWN = 8
 _ADVICE = "Lower the learning rate or clip with --trainer.gradient_clip_val 1"
@@ -56,7 +57,7 @@ class NonFiniteGuard(Callback):
         if number > 1:
             what = f"one of the {number} latest losses was infinite or no number, seen"
             held = "The latest batch"
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        lr = highest_rate(trainer)
         raise RunFailureError(
             f"{what} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
             f"batch {batch_idx}), learning rate {lr:g}. {held} held: {_files(trainer, index)}. "
@@ -68,7 +69,8 @@ class NonFiniteGuard(Callback):
     ) -> None:
         """Raise RunFailureError on all processes if weights of any are no numbers."""
         names = {name for name, _ in pl_module.named_parameters()}
-        weights = (t for name, t in checkpoint["state_dict"].items() if name in names)
+        states = (checkpoint["state_dict"], checkpoint.get("current_model_state", {}))
+        weights = (t for state in states for name, t in state.items() if name in names)
         bad = not all(bool(torch.isfinite(tensor).all()) for tensor in weights)
         if trainer.strategy.reduce_boolean_decision(bad, all=False):
             raise RunFailureError(

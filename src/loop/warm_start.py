@@ -1,5 +1,7 @@
 """What of an optimizer's saved state is taken over, and what the config says instead."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,24 +23,40 @@ class OptimizerStart(Callback):
         """Load the state.
 
         Raises:
-            UserError: if it belongs to tensors of other shapes.
+            UserError: if it belongs to other groups, or to tensors of other shapes.
         """
         optimizer = trainer.optimizers[0]
         fresh = optimizer.state_dict()
-        numbers = [n for group in fresh["param_groups"] for n in group["params"]]
-        tensors = [p for group in optimizer.param_groups for p in group["params"]]
-        for number, tensor in zip(numbers, tensors, strict=True):
-            state = self.saved["state"].get(number, {})
+        theirs, ours = (_members(state["param_groups"]) for state in (self.saved, fresh))
+        if [len(group) for group in theirs] != [len(group) for group in ours]:
+            raise UserError(
+                "--init_optimizer true: the optimizer state is of other parameter groups "
+                f"({[len(group) for group in theirs]} for {[len(group) for group in ours]} "
+                "parameters). Leave it out."
+            )
+        saved = self._renumbered(chain(*theirs), chain(*ours))
+        tensors = chain(*_members(optimizer.param_groups))
+        for number, tensor in zip(chain(*ours), tensors, strict=True):
+            state = saved.get(number, {})
             shapes = [v.shape for v in state.values() if hasattr(v, "shape") and v.dim()]
             if any(shape != tensor.shape for shape in shapes):
                 raise UserError(
                     "--init_optimizer true: the optimizer state is of other tensors "
                     f"({list(shapes[0])} for {list(tensor.shape)}). Leave it out."
                 )
-        optimizer.load_state_dict(
-            {"state": self.saved["state"], "param_groups": fresh["param_groups"]}
-        )
+        optimizer.load_state_dict({"state": saved, "param_groups": fresh["param_groups"]})
         self.saved = {}
+
+    def _renumbered(self, theirs: Iterable[int], ours: Iterable[int]) -> dict[int, Any]:
+        """Return the state of each parameter under the number that it has here."""
+        state = self.saved["state"]
+        pairs = zip(theirs, ours, strict=True)
+        return {own: state[number] for number, own in pairs if number in state}
+
+
+def _members(groups: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """Return what each group holds: parameters, or their numbers."""
+    return [list(group["params"]) for group in groups]
 
 
 class ConfiguredRates(Callback):
@@ -50,7 +68,7 @@ class ConfiguredRates(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set learning rate, momentum, weight decay and the like; momenta stay."""
         module: Any = pl_module
-        fresh = module.make_optimizer(module.parameters())
+        fresh = module.build_optimizer()
         for group, wanted in zip(
             trainer.optimizers[0].param_groups, fresh.param_groups, strict=True
         ):

@@ -127,6 +127,14 @@ CASES = {
         *SMALL, "--trainer.max_epochs=5", *STOP_EARLY, "--trainer.val_check_interval=2",
     ],
     "balanced": [*SMALL, "--trainer.max_epochs=2", "--data.sampling=balanced"],
+    "averaged weights, validation inside an epoch": [
+        *SMALL, "--trainer.max_epochs=2", "--trainer.val_check_interval=2",
+        "--trainer.callbacks+=callbacks.EMA", "--trainer.callbacks.decay=0.9",
+    ],
+    "the head first": [
+        *SMALL, "--trainer.max_epochs=3", "--trainer.callbacks+=callbacks.FreezeSchedule",
+        "--trainer.callbacks.epochs=1",
+    ],
     "one batch an epoch": [*SMALL, "--trainer.max_epochs=3", "--trainer.limit_train_batches=1"],
 }  # fmt: skip
 

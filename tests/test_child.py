@@ -128,7 +128,8 @@ class TestRequireWell:
 class TestSoleUse:
     def test_one_at_a_time(self, tmp_path: Path) -> None:
         lock = tmp_path / "lock"
-        with sole_use(lock):
+        with sole_use(lock) as held:
+            assert isinstance(held, tuple)
             with pytest.raises(UserError, match="another process is at work there"), sole_use(lock):
                 raise AssertionError
         with sole_use(lock):

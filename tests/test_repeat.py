@@ -69,7 +69,7 @@ class TestWords:
         ("words", "message"),
         [
             ("", r"required: --config/-c\. See --help"),
-            ("--config c --seeds 1,x", r"'1,x' is no list of different numbers from 0 to 4294967295"),
+            ("--config c --seeds 1,x", r"'1,x' is no list of different numbers from 0 to 4294967"),
             ("--config c --seeds 1,1", r"'1,1' is no list of different numbers"),
             ("--config c --seeds 4294967296", r"is no list of different numbers"),
             ("--config c --run_dir R", r"--run_dir can't be given here: --out DIR is the folder"),

@@ -1,4 +1,4 @@
-"""test and validate leave what runs are compared by: on a real run, its best and its last weights."""
+"""test and validate leave what runs are compared by: a real run, its best and its last weights."""
 
 import json
 import shutil

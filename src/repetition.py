@@ -65,7 +65,7 @@ def keep_plan(folder: Path, plan: Mapping[str, Any]) -> None:
         if folder.exists() and (not folder.is_dir() or _is_used(folder)):
             raise UserError(f"--out {folder} is not free. Give a folder that does not exist yet.")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, yaml.safe_dump(dict(plan), sort_keys=False, allow_unicode=True))
+        write_text(path, yaml.safe_dump(dict(plan), sort_keys=False))
         return
     try:
         old = _named(yaml.safe_load(path.read_text("utf-8")))

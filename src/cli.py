@@ -283,11 +283,11 @@ class WaggleCLI(LightningCLI):
             logger.log_hyperparams(self.stored_config)
 
     def validate(self, **parts: Any) -> None:
-        """Score the validation pictures; writes validate.json."""
+        """Score the validation pictures; writes validate.json and validate.csv."""
         self._score("validate", parts)
 
     def test(self, **parts: Any) -> None:
-        """Score the test pictures; writes test.json."""
+        """Score the test pictures; writes test.json and test.csv."""
         self._score("test", parts)
 
     def _score(self, command: str, parts: dict[str, Any]) -> None:
@@ -296,13 +296,11 @@ class WaggleCLI(LightningCLI):
             return
         folder, path = self.plan.folder, self.plan.checkpoint
         assert folder is not None and path is not None
-        more = {
-            "checkpoint": path.name,
-            "data_fingerprint": self.datamodule.index(command).fingerprint(),
-        }
+        index = self.datamodule.index(command)
+        more = {"checkpoint": path.name, "data_fingerprint": index.fingerprint()}
         target = folder.path / f"{command}.json"
         results.write_scores(
-            target, self.model.table, self.datamodule.classes, self.model.decision, more
+            target, index.paths, self.model.table, index.classes, self.model.decision, more
         )
         print(target)
 

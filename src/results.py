@@ -1,7 +1,5 @@
 """What the commands leave in the run folder at their end: scores, predictions, the summary."""
 
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,25 +8,33 @@ from typing import Any
 from src.calibration import Decision
 from src.metrics import scores
 from src.run import write_json, write_text
+from src.scored import CHECKSUM, csv_text, write_scored
 from src.table import Table
 
 MAX_CONFUSION_CLASSES = 20
 
 
 def write_scores(
-    path: Path, table: Table, classes: Sequence[str], decision: Decision, more: Mapping[str, Any]
+    path: Path,
+    paths: Sequence[str],
+    table: Table,
+    classes: Sequence[str],
+    decision: Decision,
+    more: Mapping[str, Any],
 ) -> None:
-    """Write the scores of a table as JSON, and print them.
+    """Write the scores of a table as JSON and its rows as CSV, and print the scores.
 
     Args:
-        path: test.json or validate.json.
+        path: test.json or validate.json; the CSV has the same stem.
+        paths: Of the pictures, by sample index.
         table: The evaluation.
         classes: Names in the order of the logits.
         decision: How logits become probabilities and a class.
         more: What was scored with what: checkpoint, data fingerprint.
     """
     found = scores(table, classes, decision)
-    write_json(path, {**found, **more})
+    rows = write_scored(path.with_suffix(".csv"), paths, table, classes, decision)
+    write_json(path, {**found, **more, CHECKSUM: rows})
     print(format_scores(found))
 
 
@@ -130,16 +136,14 @@ def write_predictions(
     """
     winners, shares = decision.predicted(table.logits), decision.probabilities(table.logits)
     rows = dict(zip(predicted, zip(winners, shares, strict=True), strict=True))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "predicted_class", *(f"prob_{name}" for name in classes), "error"])
+    lines = [["path", "predicted_class", *(f"prob_{name}" for name in classes), "error"]]
     for name in listed:
         if name in rows:
             winner, row = rows[name]
-            writer.writerow([name, classes[winner], *(f"{p:.6f}" for p in row), ""])
+            lines.append([name, classes[winner], *(f"{p:.6f}" for p in row), ""])
         else:
-            writer.writerow([name, "", *("" for _ in classes), errors[name]])
-    write_text(path, text.getvalue(), errors="surrogateescape")
+            lines.append([name, "", *("" for _ in classes), errors[name]])
+    write_text(path, csv_text(lines), errors="surrogateescape")
 
 
 def parameter_counts(module: Any) -> dict[str, int]:

@@ -5,21 +5,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import src
 from src.checkpoint import read_checkpoint
-from src.errors import RunFailureError, UserError
+from src.child import command_line, environment, require_well
+from src.errors import RunFailureError
 from src.run import RunFolder
 
 _LOOK_SECONDS = 0.005  # between two looks; a run may train for less than a second
 _GONE_SECONDS = 5.0  # how long a killed group is waited for
-_LINES = 15  # of the log of a sitting that failed
 _NO_WAY = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
@@ -39,17 +37,14 @@ class Sitting:
     ) -> None:
         self.folder, self.log = folder, log
         self._before = _stamp(folder.metrics)
-        # The src of this process, wherever it was started.
-        paths = [str(Path(src.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **env}
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "src.train", "fit", *words],
+                command_line(("fit", *words)),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=env,
+                env=environment(env),
             )
 
     def __enter__(self) -> Self:
@@ -106,18 +101,14 @@ class Sitting:
             RunFailureError: for any other.
         """
         code = self._process.returncode
-        if code == 0:
-            return
-        text = self.log.read_text("utf-8", errors="replace")
-        if found := _NO_WAY.search(text):
+        found = _NO_WAY.search(self.log.read_text("utf-8", errors="replace")) if code else None
+        if found:
             raise RunFailureError(
                 f"{found[1]} has no deterministic implementation on this device, and it prevents "
                 "equal runs. Take another layer or loss in its place, or train on the CPU: "
                 "--trainer.accelerator cpu."
             )
-        end = "\n".join(f"  {line}" for line in text.strip().splitlines()[-_LINES:])
-        kind = UserError if code == 2 else RunFailureError
-        raise kind(f"fit ended by itself with exit code {code}; it said last:\n{end}")
+        require_well(code, self.log, "fit")
 
 
 def saved_step(folder: RunFolder) -> int:

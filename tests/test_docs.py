@@ -22,10 +22,11 @@ import pytest
 import torch
 import yaml
 
-from src import bench, verify_resume
+from src import bench, compare, repeat, verify_resume
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
+from src.repetition import PLAN
 from src.train import main
 from tests.cli.conftest import TINY, make_pictures, tree
 from tests.helpers import ROOT
@@ -404,7 +405,7 @@ def missing_files(spans: Iterable[str], known: set[str]) -> list[str]:
 def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     in_run = tree(complete_run)
     known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
-    known |= {block.file_name for block in BLOCKS if block.page == page}
+    known |= {block.file_name for block in BLOCKS if block.page == page} | {repeat.RESULT, PLAN}
     assert missing_files(spans_of(page), known) == []
 
 
@@ -445,7 +446,8 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    others = verify_resume.parser().format_help() + bench.parser().format_help()
+    modules = (bench, compare, repeat, verify_resume)
+    others = "".join(module.parser().format_help() for module in modules)
     found = set(re.findall(r"--([a-z_]+)", others))
     for command in ("fit", "test"):
         text = io.StringIO()

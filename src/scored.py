@@ -1,0 +1,152 @@
+"""What a run said of every picture it was scored on: `test.csv` beside `test.json`.
+
+N pictures, C classes.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.calibration import Decision
+from src.errors import UserError
+from src.run import write_text
+from src.table import UNLABELLED, Table
+
+COMMANDS = {"test": "test", "val": "validate"}  # split -> the command that scores it
+CHECKSUM = "csv_sha256"  # the key of test.json that ties test.csv to it
+_FIRST = ("path", "label", "predicted_class")
+
+
+def write_scored(
+    path: Path, paths: Sequence[str], table: Table, classes: Sequence[str], decision: Decision
+) -> str:
+    """Write path, label, predicted_class, prob_<class>..., a row for each sample of the table.
+
+    Probabilities have all their digits, so that two runs can be compared exactly.
+
+    Args:
+        path: test.csv or validate.csv; an old one is replaced.
+        paths: Of the pictures, by sample index.
+        table: The evaluation, N rows; finite logits.
+        classes: The C names in the order of the logits.
+        decision: How logits become probabilities and a class.
+
+    Returns:
+        The sha256 of the file.
+    """
+    winners, shares = decision.predicted(table.logits), decision.probabilities(table.logits)
+    labels = [classes[i] if i != UNLABELLED else "" for i in table.target.tolist()]
+    rows = [
+        [paths[at], label, classes[winner], *map(repr, row)]
+        for at, label, winner, row in zip(
+            table.index.tolist(), labels, winners.tolist(), shares.tolist(), strict=True
+        )
+    ]
+    text = csv_text([_header(classes), *rows])
+    write_text(path, text, errors="surrogateescape")
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _header(classes: Sequence[str]) -> list[str]:
+    return [*_FIRST, *(f"prob_{name}" for name in classes)]
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as CSV that reads back as it was, whatever characters a file name holds."""
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    # csv leaves a lone carriage return bare, and then reads it as the end of the line.
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        (quoted if "\r" in "".join(row) else plain).writerow(row)
+    return text.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The labelled pictures that a run was scored on.
+
+    Attributes:
+        folder: The run.
+        checkpoint: The file that was scored.
+        classes: The C names in the order of the logits.
+        fingerprint: Of the data.
+        paths: Of the pictures, in the order of the data.
+        labels: Their classes.
+        predicted: What the run named them.
+        probabilities: float64 [N, C].
+    """
+
+    folder: Path
+    checkpoint: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    predicted: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each picture was named rightly, bool [N]."""
+        pairs = zip(self.labels, self.predicted, strict=True)
+        return np.array([label == predicted for label, predicted in pairs])
+
+
+def read_scored(folder: Path, split: str) -> Scored:
+    """Return what `test` or `validate` left in a run folder.
+
+    Args:
+        folder: The run folder.
+        split: test or val.
+
+    Raises:
+        UserError: nothing lies there, or not what was written together.
+    """
+    command = COMMANDS[split]
+    summary, rows = folder / f"{command}.json", folder / f"{command}.csv"
+    again = f"Score the run: python -m src.train {command} --run_dir {folder}"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder. Give run folders.")
+    missing = [path.name for path in (summary, rows) if not path.is_file()]
+    if missing:
+        raise UserError(f"{folder} has no {' and no '.join(missing)}. {again}")
+    try:
+        found = json.loads(summary.read_text("utf-8"))
+        data, expected = rows.read_bytes(), found.get(CHECKSUM)
+        if sha256(data).hexdigest() != expected:
+            raise UserError(f"{rows} is not the file that {summary.name} was made with. {again}")
+        return _scored(folder, found, data.decode("utf-8", "surrogateescape"))
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{summary} is damaged ({type(error).__name__}: {error}). {again}"
+        ) from error
+
+
+def _scored(folder: Path, found: dict[str, Any], text: str) -> Scored:
+    classes = tuple(map(str, found["classes"]))
+    header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    labelled = [row for row in rows if row[1]]
+    if header != _header(classes) or not labelled:
+        raise ValueError(f"columns {header}, {len(labelled)} labelled rows")
+    paths, labels, predicted, *shares = zip(*labelled, strict=True)
+    if foreign := {*labels, *predicted} - {*classes}:
+        raise ValueError(f"{', '.join(sorted(foreign))} is none of the classes")
+    return Scored(
+        folder,
+        str(found["checkpoint"]),
+        classes,
+        str(found["data_fingerprint"]),
+        paths,
+        labels,
+        predicted,
+        np.array(shares, np.float64).T,
+    )

@@ -94,6 +94,8 @@ class Classifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Take the preprocessing record of the data; compile the network."""
         self.take_preprocessing(self.trainer.datamodule.preprocessing)  # type: ignore[attr-defined]
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            self.load_pretrained()
         if self.compile_net:
             # In place, so that the names in a checkpoint stay; each shape by itself, so that what
             # is compiled does not depend on the shapes before it.
@@ -115,6 +117,19 @@ class Classifier(LightningModule):
             k: tuple(getattr(self.net, k)) for k in ("mean", "std") if hasattr(self.net, k)
         }
         self.preprocessing = dataclasses.replace(record, **constants)
+
+    def load_pretrained(self) -> bool:
+        """Let a network that starts from weights of elsewhere load them; return whether it did.
+
+        It does so once, and not where a checkpoint has given it its weights.
+
+        Raises:
+            UserError: if they can't be had.
+        """
+        if not getattr(self.net, "weights_due", False):
+            return False
+        self.net.load_pretrained()  # type: ignore[operator]  # see src.models.backbone
+        return True
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, float [B, C], of uint8 pixels [B, H, W, 3]."""

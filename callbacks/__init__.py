@@ -1,6 +1,7 @@
 """What a run can do without: named in YAML under trainer.callbacks, one concern each."""
 
+from callbacks.kept_features import KeptFeatures
 from callbacks.sample_images import SampleImages
 from callbacks.throughput import Throughput
 
-__all__ = ["SampleImages", "Throughput"]
+__all__ = ["KeptFeatures", "SampleImages", "Throughput"]

@@ -6,7 +6,6 @@ wherever it is installed. Nothing here needs those operators, so two of them are
 without a body. Only after the failure: a build that works declares them itself.
 """
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -25,18 +24,15 @@ def take_care() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds torchvision as the others do, once, and hands it a loader that tries twice."""
+    """Finds torchvision as the others do, and hands it a loader that tries twice."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != _NAME:
             return None
-        sys.meta_path.remove(self)
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            sys.meta_path.insert(0, self)
+        others = (f.find_spec(fullname, path, target) for f in sys.meta_path if f is not self)
+        spec = next((found for found in others if found is not None), None)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec

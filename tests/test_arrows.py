@@ -128,11 +128,13 @@ ARROWS: dict[str, set[str]] = {
         "src.data.decoded",
         "src.data.find",
         "src.data.index",
+        "src.data.kept",
         "src.data.sampler",
         "src.data.sources",
         "src.data.transforms",
         "src.data.workers",
     },
+    "src.data.kept": {"src.data.home", "src.data.room"},
     "src.data.find": {
         "src.data.audit",
         "src.data.index",

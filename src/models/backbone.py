@@ -2,6 +2,8 @@
 
 # B batch, H height, W width of a picture in pixels, F features, K classes
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -94,7 +96,7 @@ class Backbone(nn.Module):
         logits: Tensor = self.head(self.dropout(x))  # [B, K]
         return logits
 
-    def train(self, mode: bool = True) -> "Backbone":
+    def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; a frozen body stays in the latter."""
         super().train(mode)
         if self.frozen:

@@ -165,9 +165,10 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 def _stages(drop_path: float) -> nn.Sequential:
     """Build the stages; the first block of each sets its sides and channels."""
-    stages, before, number = [], _STEM, 0
+    stages: list[nn.Module] = []
+    before, number = _STEM, 0
     for kernel, stride, expansion, width, blocks in _STAGES:
-        stage = []
+        stage: list[nn.Module] = []
         for block in range(blocks):
             share = drop_path * number / (_BLOCKS - 1)
             first = stride if block == 0 else 1

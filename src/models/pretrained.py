@@ -58,7 +58,7 @@ class PretrainedNet(Backbone):
         self.options = {key: value for key, value in options.items() if value is not None}
         self.body = _make(name, self.options)
         about = self.body.pretrained_cfg
-        self.mean, self.std = tuple(about["mean"]), tuple(about["std"])
+        self.mean, self.std = about["mean"], about["std"]
         if image_size or about.get("fixed_input_size"):
             self.image_size = image_size or about["input_size"][1]
         self.own_head = _names(about.get("classifier"))

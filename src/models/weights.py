@@ -97,7 +97,7 @@ def load_body(body: nn.Module, state: dict[str, Tensor], ignored: set[str], orig
     """
     wanted = body.state_dict()
     wrong = [f"{name} is missing" for name in wanted if name not in state]
-    wrong += [f"{name} is not in it" for name in state if name not in {*wanted, *ignored}]
+    wrong += [f"{name} is not in the network" for name in state if name not in {*wanted, *ignored}]
     wrong += [
         f"{name} is {list(state[name].shape)}, expected {list(wanted[name].shape)}"
         for name in wanted

@@ -2,7 +2,8 @@
 
 from callbacks.ema import EMA
 from callbacks.freeze_schedule import FreezeSchedule
+from callbacks.kept_features import KeptFeatures
 from callbacks.sample_images import SampleImages
 from callbacks.throughput import Throughput
 
-__all__ = ["EMA", "FreezeSchedule", "SampleImages", "Throughput"]
+__all__ = ["EMA", "FreezeSchedule", "KeptFeatures", "SampleImages", "Throughput"]

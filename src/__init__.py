@@ -6,6 +6,8 @@ imported, and imports nothing heavy.
 
 import os
 
+from src.torchvision_care import take_care
+
 __version__ = "0.1.0"
 
 # A checkpoint from a stranger must not run code: torch then refuses pickled objects everywhere,
@@ -18,3 +20,7 @@ os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+# torchmetrics imports torchvision wherever it is installed, and one that does not fit the torch
+# beside it would end every program of ours.
+take_care()

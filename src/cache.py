@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.data.home import cache_home
-from src.data.room import LIMIT, by_use, limit_bytes, size_of, stores_in, sweep
+from src.data.room import ARRAYS, LIMIT, by_use, limit_bytes, size_of, stores_in, sweep
 from src.data.segments import Segment
 from src.errors import UserError
 from src.failures import end_with_message
@@ -99,11 +99,12 @@ def _row(folder: Path) -> tuple[str, str, str, str]:
     pictures, latest = 0, 0.0
     for path in paths:
         with contextlib.suppress(ValueError, OSError):
-            pictures += len(Segment(path).rows)
             latest = path.stat().st_mtime
+            pictures += len(Segment(path).rows) if folder.name != ARRAYS else 0
     size = sum(map(size_of, paths))
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(latest))
-    return folder.name, f"{pictures:,}", f"{size / _MIB:,.1f}", used
+    number = f"{len(paths):,} files" if folder.name == ARRAYS else f"{pictures:,}"
+    return folder.name, number, f"{size / _MIB:,.1f}", used
 
 
 if __name__ == "__main__":

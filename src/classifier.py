@@ -121,6 +121,8 @@ class Classifier(LightningModule):
         self.take_preprocessing(data.preprocessing)
         if stage == "fit" and self.class_weights == "balanced":
             self.take_counts(data.train_counts)
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            self.load_pretrained()
         if self.compile_net:
             # In place, so that the names in a checkpoint stay; each shape by itself, so that what
             # is compiled does not depend on the shapes before it.
@@ -156,6 +158,19 @@ class Classifier(LightningModule):
         """Set the weights of the loss; they come from config and data, never from a checkpoint."""
         values = torch.tensor(weights, dtype=torch.float32)
         self.loss.register_buffer("weight", values, persistent=False)
+
+    def load_pretrained(self) -> bool:
+        """Let a network that starts from weights of elsewhere load them; return whether it did.
+
+        It does so once, and not where a checkpoint has given it its weights.
+
+        Raises:
+            UserError: if they can't be had.
+        """
+        if not getattr(self.net, "weights_due", False):
+            return False
+        self.net.load_pretrained()  # type: ignore[operator]  # see src.models.backbone
+        return True
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, float [B, C], of uint8 pixels [B, H, W, 3]."""

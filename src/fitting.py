@@ -38,13 +38,14 @@ def wandb_id(plan: Plan) -> str:
 def starting_weights(
     plan: Plan, options: Any, model: Classifier, classes: list[str]
 ) -> list[Callback]:
-    """Check the checkpoint to go on from, or take over another run's weights.
+    """Check the checkpoint to go on from, or take over another run's weights or pretrained ones.
 
     Returns:
         The callback that takes over its optimizer state too, if that was asked for.
 
     Raises:
-        UserError: if the checkpoint is damaged or of another network, or both ways were asked for.
+        UserError: if the checkpoint is damaged or of another network, both ways were asked for, or
+            the pretrained weights can't be had.
     """
     if plan.checkpoint is not None:
         if options.init_from and not plan.resumes:
@@ -59,6 +60,8 @@ def starting_weights(
     if not options.init_from:
         if options.init_optimizer:
             raise UserError("--init_optimizer true needs --init_from RUN_OR_CKPT.")
+        if model.load_pretrained():
+            print(f"starting from the pretrained weights of {type(model.net).__name__}")
         return []
     source = Path(options.init_from)
     path = RunFolder(source).require().best_or_last() if source.is_dir() else source

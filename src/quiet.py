@@ -18,6 +18,8 @@ _WARNINGS = (
     r"predict returned None if it was on purpose",
     # Every process computes the same scores from the same table.
     r"It is recommended to use `self\.log\('(val|train)/.*sync_dist=True\)`",
+    # A frozen body is meant to stay in evaluation mode (src.models.backbone).
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     # data.val_fraction 0 means no validation.
     r"Total length of `list` across ranks is zero",
     # Inside Lightning: https://github.com/pytorch/pytorch/pull/160843

@@ -10,11 +10,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models import SeedCNN, SmallResNet
+from src.models import EfficientNetLite0, SeedCNN, SmallResNet
 from src.models.normalize import Normalize
 
-SMALL = {"SeedCNN": lambda n=2: SeedCNN(n, image_size=32), "SmallResNet": SmallResNet}
-both_nets = pytest.mark.parametrize("name", list(SMALL))
+SMALL = {
+    "SeedCNN": lambda n=2: SeedCNN(n, image_size=32),
+    "SmallResNet": SmallResNet,
+    "EfficientNetLite0": EfficientNetLite0,
+}
+every_net = pytest.mark.parametrize("name", list(SMALL))
 
 
 def pictures(batch: int, height: int, width: int | None = None, seed: int = 0) -> Tensor:
@@ -167,10 +171,10 @@ def test_dropout_acts_while_training_only() -> None:
     assert torch.equal(net(pixels), net(pixels))
 
 
-# What both nets promise
+# What every net promises
 
 
-@both_nets
+@every_net
 @pytest.mark.parametrize("num_classes", [2, 3, 1000])
 def test_logits_for_every_number_of_classes(name: str, num_classes: int) -> None:
     net = make(name, num_classes).eval()
@@ -180,14 +184,14 @@ def test_logits_for_every_number_of_classes(name: str, num_classes: int) -> None
     assert logits.isfinite().all()
 
 
-@both_nets
+@every_net
 @pytest.mark.parametrize("num_classes", [-1, 0, 1, 1001])
 def test_a_number_of_classes_out_of_range_is_refused(name: str, num_classes: int) -> None:
     with pytest.raises(UserError, match=rf"num_classes is {num_classes}; .* 2 to 1000"):
         make(name, num_classes)
 
 
-@both_nets
+@every_net
 def test_every_parameter_receives_a_gradient(name: str) -> None:
     net = make(name)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -201,7 +205,7 @@ def test_every_parameter_receives_a_gradient(name: str) -> None:
     assert still == []
 
 
-@both_nets
+@every_net
 def test_one_batch_can_be_learned_by_heart(name: str) -> None:
     net = make(name, 3)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -216,11 +220,11 @@ def test_one_batch_can_be_learned_by_heart(name: str) -> None:
     assert losses[-1] <= 0.1 < losses[0]
 
 
-@both_nets
+@every_net
 def test_the_attributes_that_the_record_reads(name: str) -> None:
     net = make(name, 5)
     assert len(net.mean) == len(net.std) == 3
-    assert net.image_size == {"SeedCNN": 32, "SmallResNet": None}[name]
+    assert net.image_size == {"SeedCNN": 32}.get(name)
     assert isinstance(net.head, nn.Linear)
     assert list(net.modules())[-1] is net.head
     white, black = torch.full((1, 32, 32, 3), 255).byte(), torch.zeros(1, 32, 32, 3).byte()
@@ -229,12 +233,12 @@ def test_the_attributes_that_the_record_reads(name: str) -> None:
         torch.testing.assert_close(net.normalize(pixels)[0, :, 0, 0], expected)
 
 
-@both_nets
+@every_net
 def test_the_state_holds_no_normalisation(name: str) -> None:
     assert not [key for key in make(name).state_dict() if "normalize" in key]
 
 
-@both_nets
+@every_net
 def test_memory_stays_channels_last(name: str) -> None:
     net = make(name)
     seen = []
@@ -247,7 +251,7 @@ def test_memory_stays_channels_last(name: str) -> None:
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in (*seen, *weights))
 
 
-@both_nets
+@every_net
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float64, 1e-4)], ids=["bf16", "64"]
 )
@@ -263,7 +267,7 @@ def test_the_whole_network_changes_its_dtype(
     torch.testing.assert_close(logits.float(), expected, rtol=tolerance, atol=tolerance)
 
 
-@both_nets
+@every_net
 def test_autocast_leaves_the_parameters_alone(name: str) -> None:
     net = make(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -273,7 +277,7 @@ def test_autocast_leaves_the_parameters_alone(name: str) -> None:
     assert loss.isfinite()
 
 
-@both_nets
+@every_net
 @pytest.mark.parametrize(
     ("pixels", "found"),
     [

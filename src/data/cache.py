@@ -28,11 +28,16 @@ def open_store(
     cache: bool | str, size: int, rule: StoredRule, interpolation: Interpolation = "bilinear"
 ) -> PixelStore | None:
     """Return the store that `data.cache` asks for, None for none or where there is no home."""
+    place = place_of(cache)
+    return None if place is None else PixelStore(size, rule, place, interpolation)
+
+
+def place_of(cache: bool | str) -> Path | None:
+    """Return the folder that `data.cache` asks for, None for none or where there is no home."""
     if cache is False:
         return None
     try:
-        place = Path(cache).expanduser() if isinstance(cache, str) else None
-        return PixelStore(size, rule, place, interpolation)
+        return Path(cache).expanduser() if isinstance(cache, str) else cache_home() / "pixels"
     except RuntimeError:
         return None
 

@@ -1,15 +1,16 @@
 """The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from src.data.audit import Keep, OnBadImage
-from src.data.cache import check_place
+from src.data.cache import check_place, place_of
 from src.data.dataset import Batch, Pictures
 from src.data.decoded import TRAIN, Decoded
 from src.data.find import (
@@ -21,6 +22,7 @@ from src.data.find import (
     find_unlabelled,
 )
 from src.data.index import Index, Listing, list_data
+from src.data.kept import Floats, array_key, keep
 from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches, make_loader
 from src.data.sources import Source
 from src.data.transforms import Augmentation
@@ -287,6 +289,29 @@ class DataModule(LightningDataModule):
         split = split or str(index.splits[0])
         stored = decoded.of(index, split)
         return Pictures(index.subset(split), *decoded.form(split), augmentation, stored)
+
+    def computed(self, split: str, about: str, compute: Callable[[Batch], Floats]) -> Floats:
+        """Return a row of numbers for each picture of a split of the training, float32 [N, F].
+
+        Computed block by block, as a validation sees the pictures, and kept in the cache.
+
+        Args:
+            split: A split of fit; its pictures come without augmentation.
+            about: All that the rows depend on besides the pictures and the blocks.
+            compute: Rows, float32 [B, F], of a block; those of masked rows are left out.
+        """
+        pictures = self.pictures("fit", split)
+        pictures.threads = min(_MOST_THREADS, self._cores)
+        size = min(self.eval_batch_size, len(pictures))
+
+        def make() -> Floats:
+            blocks = EvaluationBlocks(len(pictures), size)
+            rows = [compute(pictures.__getitems__(keys)) for keys in blocks]
+            return np.concatenate(rows)[: len(pictures)]
+
+        form = str(self._decoded["fit"].form(split))
+        key = array_key(about, form, str(size), *pictures.index.hashes)
+        return keep(place_of(self.decoding[0]), key, make)
 
     def _blocks(self, pictures: Pictures) -> ResumableLoader:
         trainer: Any = self.trainer

@@ -11,7 +11,9 @@ from src.errors import UserError
 LIMIT = "WAGGLE_CACHE_GIB"
 GIB = 2**30
 _DEFAULT_GIB = 20.0
-_STORES = "*-pillow-*"  # the folders of a cache; what else lies beside them is not ours
+ARRAYS, ARRAY_SUFFIX = "arrays", ".array"  # the folder and the files of src/data/kept.py
+_STORES = ("*-pillow-*", ARRAYS)  # the folders of a cache; what else lies beside them is not ours
+_SUFFIXES = (SUFFIX, ARRAY_SUFFIX)
 
 
 def limit_bytes() -> int:
@@ -36,13 +38,14 @@ def limit_text() -> str:
 
 
 def stores_in(place: Path) -> list[Path]:
-    """Return the folders of all stores of a cache."""
-    return sorted(path for path in place.glob(_STORES) if path.is_dir())
+    """Return the folders of all stores of a cache, that of the arrays among them."""
+    return sorted(path for name in _STORES for path in place.glob(name) if path.is_dir())
 
 
 def by_use(stores: list[Path]) -> list[Path]:
-    """Return the segments of some stores, the one used longest ago first."""
-    return sorted((path for store in stores for path in store.glob(f"*{SUFFIX}")), key=_used)
+    """Return the segments or arrays of some stores, the one used longest ago first."""
+    found = (path for store in stores for end in _SUFFIXES for path in store.glob(f"*{end}"))
+    return sorted(found, key=_used)
 
 
 def make_room(place: Path) -> bool:
@@ -63,10 +66,11 @@ def make_room(place: Path) -> bool:
 
 def sweep(place: Path) -> None:
     """Remove what killed writers have left: a living one holds its store's lock."""
-    for rest in place.glob(f"{_STORES}/*{SUFFIX}.tmp"):
-        lock = alone(rest.parent / "lock", "decoding these pictures", wait=False)
-        with contextlib.suppress(OSError), lock:
-            rest.unlink(missing_ok=True)
+    for store in stores_in(place):
+        for rest in store.glob("*.tmp"):
+            lock = alone(store / "lock", "decoding these pictures", wait=False)
+            with contextlib.suppress(OSError), lock:
+                rest.unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.checks import check_num_classes
+from src.models.checks import check_num_classes, check_share
 from src.models.normalize import Normalize
 
 
@@ -52,7 +52,7 @@ class SmallResNet(nn.Module):
         super().__init__()
         check_num_classes(num_classes)
         _check_shape(stem_width, widths, blocks)
-        _check_dropout(dropout)
+        check_share("dropout", dropout)
         self.normalize = Normalize(self.mean, self.std)
         self.stem = _stem(stem_width)
         arriving = (stem_width, *widths[:-1])
@@ -162,13 +162,4 @@ def _check_shape(stem_width: int, widths: Sequence[int], blocks: Sequence[int]) 
         raise UserError(
             f"stem_width is {stem_width}, widths {list(widths)}, blocks {list(blocks)}; "
             "each number must be 1 or more. Set them in the net's init_args."
-        )
-
-
-def _check_dropout(dropout: float) -> None:
-    """Refuse a share outside 0 <= dropout < 1, NaN among them."""
-    if not 0 <= dropout < 1:
-        raise UserError(
-            f"dropout is {dropout}; it is a share, from 0 (none) up to but not 1. "
-            "Set it in the net's init_args."
         )

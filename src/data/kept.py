@@ -1,0 +1,96 @@
+"""Arrays that took long to compute, kept on the disk from one run to the next.
+
+They lie beside the decoded pixels and share their limit: what was used longest ago goes first.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from src.data.home import alone
+from src.data.room import ARRAY_SUFFIX, ARRAYS, limit_bytes, make_room
+
+Floats = npt.NDArray[np.float32]
+_CHECK_BYTES = 16  # the checksum behind an array
+
+
+def array_key(*parts: str) -> str:
+    """Return the name of what depends on these parts, as hexadecimal digits."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(f"{len(part)}:{part}".encode())
+    return digest.hexdigest()
+
+
+def keep(place: Path | None, key: str, make: Callable[[], Floats]) -> Floats:
+    """Return the array of a key: as it was kept, or made now and kept.
+
+    One process of a machine makes it; the others wait for that.
+
+    Args:
+        place: Folder of the cache; None keeps nothing.
+        key: Of `array_key`.
+        make: Computes it, float32.
+    """
+    if place is None:
+        return make()
+    path = place / ARRAYS / f"{key}{ARRAY_SUFFIX}"
+    with contextlib.ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(path.parent / "lock", "computing the same"))
+        except OSError as error:
+            return _not_kept(make(), path, error)
+        found = _read(path)
+        if found is not None:
+            return found
+        made = make()
+        try:
+            _write(path, made)
+        except OSError as error:
+            return _not_kept(made, path, error)
+    make_room(place)
+    return made
+
+
+def _not_kept(array: Floats, path: Path, error: OSError) -> Floats:
+    print(f"WARNING: {path} can't be kept: {error}; it is computed in every run", file=sys.stderr)
+    return array
+
+
+def _read(path: Path) -> Floats | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    body, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
+    if _check_of(body) != check:
+        print(f"WARNING: {path} is damaged; it is computed anew", file=sys.stderr)
+        return None
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(path)
+    found: Floats = np.load(io.BytesIO(body), allow_pickle=False)
+    return found
+
+
+def _write(path: Path, array: Floats) -> None:
+    """Write a file that is whole or not there, unless it alone is more than the cache may hold."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    body = buffer.getvalue()
+    if len(body) + _CHECK_BYTES > limit_bytes():
+        return
+    part = path.with_name(f"new{ARRAY_SUFFIX}.tmp")
+    part.write_bytes(body + _check_of(body))
+    part.replace(path)
+
+
+def _check_of(body: bytes) -> bytes:
+    return blake2b(body, digest_size=_CHECK_BYTES).digest()

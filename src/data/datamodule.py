@@ -301,7 +301,7 @@ class DataModule(LightningDataModule):
             compute: Rows, float32 [B, F], of a block; those of masked rows are left out.
         """
         pictures = self.pictures("fit", split)
-        pictures.threads = min(_MOST_THREADS, self._cores)
+        pictures.threads = making_threads(own_cores(1))
         size = min(self.eval_batch_size, len(pictures))
 
         def make() -> Floats:

@@ -1,0 +1,192 @@
+"""The learning rate range test: how the loss answers to a rate that grows with every step.
+
+Smith 2017 (Cyclical Learning Rates, arXiv 1506.01186). It works on copies and leaves no trace in the
+training: neither weights nor random numbers change.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.pace import autocast
+
+Batch = dict[str, Tensor]
+LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 120
+_SMOOTH = 0.9  # how much of the mean of the losses before each keeps
+_DIVERGED = 4.0  # times the lowest loss: no higher rate is tried
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What the test has seen.
+
+    Attributes:
+        rates: Learning rate of each step, rising.
+        losses: Loss of each step, smoothed; as many.
+        proposed: A rate to train at; None where no rate made the loss fall.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    proposed: float | None
+
+
+def range_test(
+    net: nn.Module,
+    loss: nn.Module,
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    batches: Iterator[Batch],
+    device: torch.device,
+    precision: str = "32-true",
+    steps: int = STEPS,
+) -> RangeTest:
+    """Train a copy for some steps, each at a higher rate than the one before.
+
+    Args:
+        net: It takes uint8 [B, H, W, 3].
+        loss: Of logits [B, C] and targets [B].
+        make_optimizer: Called with the copy; groups keep the ratio of their rates.
+        batches: To train on.
+        device: Where it is computed.
+        precision: As for `trainer.precision`; only mixed ones make a difference.
+        steps: At most, 2 or more.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        net, loss = copy.deepcopy(net).to(device).train(), copy.deepcopy(loss).to(device)
+        optimizer = make_optimizer(net)
+        found = _losses(net, loss, optimizer, islice(batches, steps), device, precision, steps)
+    rates = [_rate(number, steps) for number in range(len(found))]
+    smooth = smoothed(found)
+    return RangeTest(rates, smooth, proposal(rates, smooth))
+
+
+def _rate(number: int, steps: int) -> float:
+    return LOWEST * (HIGHEST / LOWEST) ** (number / (steps - 1))
+
+
+def _losses(
+    net: nn.Module,
+    loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    device: torch.device,
+    precision: str,
+    steps: int,
+) -> list[float]:
+    """Return the loss of each step, up to the one at which it has diverged."""
+    top = max(group["lr"] for group in optimizer.param_groups) or 1.0
+    shares = [group["lr"] / top for group in optimizer.param_groups]
+    found: list[float] = []
+    for number, batch in enumerate(batches):
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["lr"] = share * _rate(number, steps)
+        with autocast(device, precision) or nullcontext():
+            value = loss(net(batch["image"].to(device)), batch["target"].to(device))
+        found.append(float(value.detach()))
+        if not math.isfinite(found[-1]) or smoothed(found)[-1] > _DIVERGED * min(smoothed(found)):
+            break
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    return found
+
+
+def smoothed(losses: list[float]) -> list[float]:
+    """Return the exponential moving means of losses, without the pull of the start (Kingma 2015)."""
+    mean, found = 0.0, []
+    for number, loss in enumerate(losses, 1):
+        mean = _SMOOTH * mean + (1 - _SMOOTH) * loss
+        found.append(mean / (1 - _SMOOTH**number))
+    return found
+
+
+def proposal(rates: list[float], losses: list[float]) -> float | None:
+    """Return a rate from the longest fall of the smoothed loss: two thirds of the way down it.
+
+    At its end the loss is about to rise, at its beginning nothing is learned yet; the way is measured
+    in the logarithm of the rate, as the rates are spaced.
+
+    Args:
+        rates: Rising, evenly in their logarithms.
+        losses: Smoothed; as many. What is no number ends the test.
+
+    Returns:
+        One of the rates; None if the loss never falls.
+    """
+    known = next((n for n, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+    first, last = _longest_fall(losses[:known])
+    if last == first or losses[last] >= losses[first]:
+        return None
+    return rates[first + round((last - first) * 2 / 3)]
+
+
+def _longest_fall(losses: list[float]) -> tuple[int, int]:
+    """Return the ends of the longest run of losses each of which is below the one before."""
+    best, start = (0, 0), 0
+    for number in range(1, len(losses)):
+        if losses[number] >= losses[number - 1]:
+            start = number
+        if number - start > best[1] - best[0]:
+            best = start, number
+    return best
+
+
+def as_csv(test: RangeTest) -> str:
+    """Return the curve as rate,loss rows."""
+    rows = [f"{rate!r},{loss!r}" for rate, loss in zip(test.rates, test.losses, strict=True)]
+    return "\n".join(["lr,loss", *rows]) + "\n"
+
+
+def as_svg(test: RangeTest) -> str:
+    """Return the curve as a picture for a browser: loss over the logarithm of the rate."""
+    width, height, edge = 640, 360, 56
+    shown = [loss for loss in test.losses if math.isfinite(loss)]
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    decades = math.log10(HIGHEST / LOWEST)
+
+    def place(rate: float, loss: float) -> tuple[float, float]:
+        x = edge + (width - 2 * edge) * math.log10(rate / LOWEST) / decades
+        return x, height - edge - (height - 2 * edge) * (loss - low) / span
+
+    curve = " ".join(
+        f"{x:.1f},{y:.1f}" for x, y in map(place, test.rates, shown)
+    )
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        'font-family="sans-serif" font-size="13">',
+        "<title>Loss over the learning rate</title>",
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        *_axis(place, low, high, height, edge),
+        f'<polyline points="{curve}" fill="none" stroke="#2563eb" stroke-width="2"/>',
+    ]
+    if test.proposed is not None:
+        x, _ = place(test.proposed, low)
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{edge}" y2="{height - edge}" stroke="#b91c1c" '
+            'stroke-dasharray="4 4"/>'
+            f'<text x="{x:.1f}" y="{edge - 8}" text-anchor="middle" fill="#b91c1c">'
+            f"{test.proposed:.2g}</text>"
+        )
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _axis(place: Any, low: float, high: float, height: int, edge: int) -> list[str]:
+    found = []
+    for power in range(round(math.log10(LOWEST)), round(math.log10(HIGHEST)) + 1):
+        x, y = place(10.0**power, low)
+        found.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{edge}" y2="{y:.1f}" stroke="#e5e7eb"/>')
+        found.append(
+            f'<text x="{x:.1f}" y="{height - edge + 20}" text-anchor="middle">1e{power}</text>'
+        )
+    for loss in (low, (low + high) / 2, high):
+        _, y = place(LOWEST, loss)
+        found.append(f'<text x="{edge - 8}" y="{y + 4:.1f}" text-anchor="end">{loss:.2f}</text>')
+    return found

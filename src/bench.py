@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "heeds --config, --repeats, --batch_size and --json",
     )
     add("--root", type=Path, metavar="DIR", help="pictures, as --data.root; without: built-in ones")
-    add("--repeats", type=int, default=9, help="turns of every measurement (default: 9)")
+    add("--repeats", type=int, default=10, help="turns of every measurement (default: 10)")
     add("--steps", type=int, help="of one measurement (default: 15, on a GPU 300)")
     add("--batch_size", type=int, help="instead of the network's own")
     add("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
@@ -132,8 +132,8 @@ def _about(case: Case) -> dict[str, Any]:
 
 
 def rotated(names: Sequence[str], turn: int) -> list[str]:
-    """Return the order of a turn: each begins one measurement later than the one before."""
-    first = turn % len(names)
+    """Return the order of a turn: each begins one name later than the one before."""
+    first = turn % max(len(names), 1)
     return [*names[first:], *names[:first]]
 
 

@@ -26,11 +26,11 @@ def main(args: Sequence[str] | None = None) -> int:
             raise UserError(f"--days is {days:g}; allowed is 0 or more, beside --clear.")
         if options.place is not None and not options.place.is_dir():
             raise UserError(f"--place {options.place}: there is no such folder.")
-        looks = None if options.place else _home() / "scans"
+        memories = None if options.place else _home() / "scans"
         place = options.place or _home() / "pixels"
         if options.clear:
-            print(clear(place, looks, days or 0.0))
-        print("\n".join(table(place, looks)))
+            print(clear(place, memories, days or 0.0))
+        print("\n".join(table(place, memories)))
     return outcome.code
 
 
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="List the decoded pictures that are kept, so that no run decodes them again; "
         f"at most {LIMIT} GiB (20), what was used longest ago goes first. Without --place also "
-        "what looks at the files of each data.root have shown.",
+        "what is remembered of the files of each data.root.",
     )
     made.add_argument("--place", type=Path, metavar="DIR", help="the DIR of data.cache")
     made.add_argument("--clear", action="store_true", help="remove them; the next run decodes anew")
@@ -55,18 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def clear(place: Path, looks: Path | None = None, days: float = 0.0) -> str:
-    """Remove segments and what looks at files have shown; return a line that says how much.
+def clear(place: Path, memories: Path | None = None, days: float = 0.0) -> str:
+    """Remove segments and what is remembered of files; return a line that says how much.
 
     Args:
         place: Folder of all stores.
-        looks: Folder of what was seen of each root; None leaves it alone.
+        memories: Folder of what is remembered of the files of each root; None leaves it alone.
         days: Those used within so many days stay.
     """
     latest = time.time() - days * _DAY
     removed, freed = 0, 0
     sweep(place)
-    for path in [*by_use(stores_in(place)), *_seen(looks)]:
+    for path in [*by_use(stores_in(place)), *_remembered(memories)]:
         with contextlib.suppress(OSError):  # gone by now, or open on Windows
             found = path.stat()
             if days <= 0 or found.st_mtime < latest:
@@ -75,22 +75,22 @@ def clear(place: Path, looks: Path | None = None, days: float = 0.0) -> str:
     return f"removed {removed} files, {freed / _MIB:,.1f} MiB"
 
 
-def _seen(looks: Path | None) -> list[Path]:
-    return [] if looks is None else sorted(looks.glob("*.scans"))
+def _remembered(memories: Path | None) -> list[Path]:
+    return [] if memories is None else sorted(memories.glob("*.scans"))
 
 
-def table(place: Path, looks: Path | None = None) -> list[str]:
+def table(place: Path, memories: Path | None = None) -> list[str]:
     """Return the lines of the list: store, pictures, MiB, and when it was last used."""
     head = ("pictures of (rule, pixels, decoder)", "number", "MiB", "last used")
     rows = [head, *(_row(store) for store in stores_in(place) if by_use([store]))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     total = sum(map(size_of, by_use(stores_in(place))))
-    seen = _seen(looks)
-    more = sum(map(size_of, seen)) / _MIB
+    files = _remembered(memories)
+    more = sum(map(size_of, files)) / _MIB
     return [
         *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
         f"{total / _MIB:,.1f} of {limit_bytes() / _MIB:,.0f} MiB ({LIMIT}) in {place}",
-        *([f"{more:,.1f} MiB of what {len(seen)} looks at files have shown"] if seen else []),
+        *([f"{more:,.1f} MiB on what the files of {len(files)} data.root held"] if files else []),
     ]
 
 

@@ -227,7 +227,7 @@ class WaggleCLI(LightningCLI):
         self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
-        keep_freed_memory()  # not before: threads that decode would leave theirs to nobody
+        keep_freed_memory()  # not before: what decoding threads free would stay theirs
         fitting.weigh_classes(self.model, self.datamodule)
         fingerprint = self.datamodule.index("fit").fingerprint()
         drift = going_on.settle_drift(

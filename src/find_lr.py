@@ -1,7 +1,7 @@
 """The learning rate range test: how the loss answers to a rate that grows with every step.
 
-Smith 2017 (Cyclical Learning Rates, arXiv 1506.01186). It works on copies and leaves no trace in the
-training: neither weights nor random numbers change.
+Smith 2017 (Cyclical Learning Rates, arXiv 1506.01186). It works on copies and leaves no trace in
+the training: neither weights nor random numbers change.
 """
 
 import copy
@@ -68,7 +68,8 @@ def range_test(
 
 
 def _rate(number: int, steps: int) -> float:
-    return LOWEST * (HIGHEST / LOWEST) ** (number / (steps - 1))
+    rate: float = LOWEST * (HIGHEST / LOWEST) ** (number / (steps - 1))
+    return rate
 
 
 def _losses(
@@ -99,7 +100,7 @@ def _losses(
 
 
 def smoothed(losses: list[float]) -> list[float]:
-    """Return the exponential moving means of losses, without the pull of the start (Kingma 2015)."""
+    """Return the exponential moving means, without the pull of the start (Kingma 2015)."""
     mean, found = 0.0, []
     for number, loss in enumerate(losses, 1):
         mean = _SMOOTH * mean + (1 - _SMOOTH) * loss
@@ -110,8 +111,8 @@ def smoothed(losses: list[float]) -> list[float]:
 def proposal(rates: list[float], losses: list[float]) -> float | None:
     """Return a rate from the longest fall of the smoothed loss: two thirds of the way down it.
 
-    At its end the loss is about to rise, at its beginning nothing is learned yet; the way is measured
-    in the logarithm of the rate, as the rates are spaced.
+    At its end the loss is about to rise, at its beginning nothing is learned yet; the way is
+    measured in the logarithm of the rate, as the rates are spaced.
 
     Args:
         rates: Rising, evenly in their logarithms.
@@ -156,9 +157,7 @@ def as_svg(test: RangeTest) -> str:
         x = edge + (width - 2 * edge) * math.log10(rate / LOWEST) / decades
         return x, height - edge - (height - 2 * edge) * (loss - low) / span
 
-    curve = " ".join(
-        f"{x:.1f},{y:.1f}" for x, y in map(place, test.rates, shown)
-    )
+    curve = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, test.rates, shown))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         'font-family="sans-serif" font-size="13">',

@@ -18,7 +18,7 @@ from src import checkpoint
 from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
-from src.data.workers import making_threads, own_cores
+from src.data.workers import few, own_cores
 from src.errors import UserError
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
@@ -175,15 +175,16 @@ def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | N
     pace = measure(
         model.net,
         model.loss,
-        data.batches_to_try(making_threads(cores)),
+        data.batches_to_try(few(cores)),
         trainer.strategy.root_device,
         trainer.precision,
-        data.batches_to_try(),
+        data.batches_to_try() if cores > 1 else None,
     )
-    data.settled_workers = pace.workers(cores)
+    workers = data.settled_workers = pace.workers(cores)
+    making, who = (pace.worker, "one worker") if workers else (pace.data, "this process")
     return (
-        f"data.num_workers: {data.settled_workers}, since {data.batch_size} pictures take "
-        f"{1000 * pace.data:.1f} ms to make and {1000 * pace.step:.1f} ms to learn from "
+        f"data.num_workers: {workers}, since {data.batch_size} pictures take {who} "
+        f"{1000 * making:.1f} ms to make and {1000 * pace.step:.1f} ms to learn from "
         f"({cores} core(s) for each process)"
     )
 

@@ -24,9 +24,9 @@ from src.cases import AUGMENT, Case
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.dataset import Batch, Pictures
-from src.data.workers import making_threads, usable_cores
-from src.loop import Checkpoints, loop_callbacks
-from src.pace import Pace, make_step, measure, wait_for
+from src.fitting import settle_workers
+from src.loop import loop_callbacks
+from src.pace import make_step, wait_for
 from src.run import RunFolder
 
 _OPTIONS = SimpleNamespace(
@@ -93,15 +93,11 @@ class Bench:
         self.busy: list[float] = []  # share of the time that the GPU computed, where it says so
         self._loader: Any = None
         if workers == "auto":
-            workers = self.data.settled_workers = self._pace().workers(usable_cores())
+            settle_workers(self._trainer(), self.classifier(), self.data)
+            workers = self.data.settled_workers or 0
         self.workers = workers
         # One to begin with, and all that lie ready when it has been: their time is not seen.
         self.left_out = 1 + 2 * workers
-
-    def _pace(self) -> Pace:
-        net, data = self.case.make_net(len(self.data.classes)), self.data
-        ways = data.batches_to_try(making_threads(usable_cores())), data.batches_to_try()
-        return measure(net, nn.CrossEntropyLoss(), ways[0], self.device, self.precision, ways[1])
 
     def _batches(self) -> Iterator[Batch]:
         """Yield batches for ever, epoch after epoch, from workers that stay."""
@@ -177,8 +173,7 @@ class Bench:
                 devices=1,
                 precision=self.precision,  # type: ignore[arg-type]
                 logger=False,
-                # Ours alone: Lightning would add one that writes into the current folder.
-                enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks),
+                enable_checkpointing=bool(callbacks),
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 limit_val_batches=0,

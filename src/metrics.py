@@ -138,7 +138,8 @@ def scores(
 
 def _proportions(counts: Int64s, right_by_argmax: int) -> dict[str, Any]:
     """Return the accuracies with Wilson's intervals, of [C, C] confusion counts."""
-    n, found = int(counts.sum()), {}
+    n = int(counts.sum())
+    found: dict[str, Any] = {}
     for name, right in (
         ("accuracy", int(np.trace(counts))),
         ("accuracy_argmax", right_by_argmax),

@@ -21,7 +21,7 @@ Step = Callable[[Batch], Tensor]
 
 SECONDS = 1.0  # for the batches, and again for the steps
 # Share of a step's time that the data must take to be worth a process of its own. Beside a step
-# that computes on all cores, workers take as much from it as they give: docs/benchmarks.md.
+# that computes on all cores, workers take as much from it as they give.
 WORTH_IT, WORTH_IT_BESIDE = 0.03, 0.5
 _MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 _TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
@@ -35,19 +35,19 @@ class Pace:
         data: Reading and augmenting, as it is done without workers.
         step: Forward and backward, once the batch is there.
         beside: Whether the step computes on the cores that make the data.
-        worker: Reading and augmenting by one worker process; None means as long as data.
+        worker: Reading and augmenting by one worker process.
     """
 
     data: float
     step: float
     beside: bool
-    worker: float | None = None
+    worker: float
 
     def workers(self, cores: int) -> int:
         """Return the smallest number of processes that keep up with the steps, 0 to cores."""
         if self.data <= (WORTH_IT_BESIDE if self.beside else WORTH_IT) * self.step:
             return 0
-        return min(max(cores, 1), math.ceil((self.worker or self.data) / self.step))
+        return min(max(cores, 1), math.ceil(self.worker / self.step))
 
 
 def measure(
@@ -71,12 +71,12 @@ def measure(
     """
     first = next(batches)
     ways = [batches] if worker_batches is None else [batches, worker_batches]
-    data, *worker = (seconds_of(partial(next, way), SECONDS / len(ways)) for way in ways)
+    making = [seconds_of(partial(next, way), SECONDS / len(ways)) for way in ways]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         step = make_step(copy.deepcopy(net), loss, device, precision)
         batch = {name: tensor.to(device) for name, tensor in first.items()}
         seconds = seconds_of(lambda: step(batch), SECONDS, device)
-    return Pace(data, seconds, device.type == "cpu", *worker)
+    return Pace(making[0], seconds, device.type == "cpu", making[-1])
 
 
 def make_step(net: nn.Module, loss: nn.Module, device: torch.device, precision: str) -> Step:

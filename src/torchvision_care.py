@@ -65,7 +65,8 @@ class _Loader(Loader):
 def _declare() -> None:
     import torch
 
-    library = torch.library.Library(_NAME, "DEF")
+    library: Any = torch.library
+    library = library.Library(_NAME, "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.append(library)

@@ -179,6 +179,16 @@ def test_a_second_start_decodes_nothing(tmp_path, decoded, cache):
     assert [path.suffix for path in cache.iterdir()] == [".scans"]
 
 
+def test_what_is_remembered_counts_as_used(tmp_path, cache):
+    """So that clearing what was not used for days leaves it alone."""
+    picture(tmp_path / "a.png")
+    scan(tmp_path, ["a.png"])
+    (file,) = cache.iterdir()
+    os.utime(file, (1, 1))
+    scan(tmp_path, ["a.png"])
+    assert file.stat().st_mtime > 1
+
+
 def test_a_changed_file_is_decoded_again(tmp_path, decoded):
     picture(tmp_path / "a.bmp", seed=0)
     picture(tmp_path / "b.bmp", seed=1)

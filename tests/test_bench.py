@@ -18,7 +18,7 @@ from src.bench import main
 from src.bench_report import allowed_by_cores, ratio, spread, table
 from src.busy import BusyGpu
 from src.cases import Case
-from src.measure import Bench
+from src.measure import Bench, _Clock
 from src.models import SmallResNet
 from src.startup import children, private_memory, start_twice
 from tests.cli.conftest import make_pictures
@@ -181,6 +181,31 @@ def test_a_gpu_is_looked_at_while_it_computes(
         time.sleep(0.01)
     assert gpu.stop() == pytest.approx(0.6)
     assert "--id=GPU-12-34" in (tmp_path / "words").read_text()
+
+
+@pytest.mark.parametrize(("threads", "made_by"), [(1, 1), (3, 3), (None, 2)])
+def test_the_loader_is_timed_with_the_threads_that_were_asked_for(
+    threads: int | None, made_by: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.data.workers.usable_cores", lambda: 2)
+    measured = Bench(SMALL, root, augmented=True, steps=1, threads=threads)
+    next(measured._batches())
+    assert measured._loader.dataset.threads == made_by
+    measured.close()
+
+
+def test_a_fit_that_fails_leaves_no_program_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks at the GPU is ended, and only once."""
+    calls: list[str] = []
+    looks = SimpleNamespace(start=lambda: calls.append("start"), stop=lambda: calls.append("stop"))
+    monkeypatch.setattr("src.measure.BusyGpu", lambda device: looks)
+    monkeypatch.setattr("src.measure.wait_for", lambda device: None)
+    clock = _Clock(1, torch.device("cuda"))
+    strategy = SimpleNamespace(root_device=torch.device("cuda"))
+    trainer = SimpleNamespace(global_step=1, max_steps=9, strategy=strategy)
+    clock.on_train_batch_end(trainer, None, None, {"image": []}, 0)
+    clock.on_exception(trainer, None, RuntimeError())
+    assert calls == ["start", "stop"]
 
 
 def test_a_share_that_nobody_knows_is_said() -> None:

@@ -22,6 +22,7 @@ from PIL import Image
 from src import cache as command
 from src import preprocess
 from src.cache import main
+from src.data import cache as cache_module
 from src.data import home, scans
 from src.data import writer as writer_module
 from src.data.cache import fill as fill_parts
@@ -425,6 +426,63 @@ class TestRoom:
             assert "the cache holds 0 of 6 decoded pictures" in capsys.readouterr().err
             assert len(decoded) == (NUM // 2 if turn == 0 else 0)
 
+    def test_is_made_of_others_while_this_one_grows(
+        self, store: PixelStore, root: Path, gib: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What this run is about to use is older than what another one has used."""
+        monkeypatch.setattr(writer_module, "SEGMENT_BYTES", 2 * ONE)
+        index = index_of(root)
+        own = np.arange(NUM) < 4
+        fill(store, index, own)
+        for path in segments(store):
+            os.utime(path, (1, 1))
+        kept = segments(store)
+        other = PixelStore(SIDE, "crop", store.place)
+        fill(other, index, own)
+        gib(sum(path.stat().st_size for path in [*kept, *segments(other)]))
+        with closing(Writer(store, limit_bytes())) as writer:
+            for number in range(4):
+                writer.keep(f"{number:032x}", Image.new("RGB", (SIDE, SIDE)))
+        assert set(kept) <= set(segments(store))
+        assert not segments(other)
+
+    def test_that_cannot_be_made_spoils_nothing(
+        self, store: PixelStore, root: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        def stale(place: Path) -> None:
+            raise OSError(errno.ESTALE, "stale file handle")
+
+        monkeypatch.setattr(writer_module, "SEGMENT_BYTES", 2 * ONE)
+        monkeypatch.setattr(writer_module, "make_room", stale)
+        index = index_of(root)
+        fill(store, index)
+        assert_right(store, index)
+        assert "can't be kept" not in capsys.readouterr().err
+
+    def test_that_the_second_size_took_from_the_first_is_seen(
+        self, store: PixelStore, root: Path, gib: Any, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        index = index_of(root)
+        other = PixelStore(SIDE, "crop", store.place)
+        half = np.arange(NUM) < NUM // 2
+        fill(store, index, half)
+        complete = cache_module._complete
+
+        def taking(filled: PixelStore, *words: Any) -> Stored:
+            found = complete(filled, *words)
+            if filled is other:
+                for path in segments(store):
+                    path.unlink()
+            return found
+
+        monkeypatch.setattr(cache_module, "_complete", taking)
+        one, two = fill_parts([(store, half), (other, ~half)], index)
+        assert (one.files < 0).all()
+        assert (two.files >= 0).tolist() == (~half).tolist()
+        assert "the cache holds 0 of 6 decoded pictures" in capsys.readouterr().err
+
     def test_that_has_shrunk_is_told(
         self, store: PixelStore, root: Path, gib: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -629,7 +687,7 @@ class TestCommand:
         seen.parent.mkdir(parents=True)
         seen.write_bytes(bytes(2**20))
         assert main(["--clear", "--days", "1"]) == 0
-        assert "1.0 MiB of what 1 looks at files have shown" in capsys.readouterr().out
+        assert "1.0 MiB on what the files of 1 data.root held" in capsys.readouterr().out
         assert main(["--clear"]) == 0
         assert "removed 1 files, 1.0 MiB" in capsys.readouterr().out
         assert not seen.exists()
@@ -660,6 +718,8 @@ def test_the_limit_holds_while_pictures_are_decoded(
     monkeypatch.setenv("WAGGLE_CACHE_GIB", str(8_000 / 2**30))
     most = 0
     for side in (15, 16):
+        for path in tmp_path.rglob("*.pixels"):
+            os.utime(path, (1, 1))  # older by more than a clock's tick
         store = PixelStore(side, "stretch", tmp_path)
         with closing(Writer(store, limit_bytes())) as writer:
             for number in range(20):

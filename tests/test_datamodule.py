@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data import audit, sampler, workers
+from src.data import audit, workers
+from src.data import loader as loader_module
 from src.data.datamodule import DataModule
 from src.data.dataset import Pictures
 from src.data.index import Index
-from src.data.sampler import PADDING, ResumableLoader
+from src.data.loader import ResumableLoader
+from src.data.sampler import PADDING
 from src.data.transforms import Augmentation
 from src.errors import UserError
 from tests.cli.conftest import make_pictures
@@ -197,7 +199,7 @@ class TestWorkers:
         self, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         alone = run_bytes(make(root, augment=SPIN).train_dataloader())
-        monkeypatch.setattr(sampler, "start_method", lambda: "spawn")
+        monkeypatch.setattr(loader_module, "start_method", lambda: "spawn")
         loader = make(root, augment=SPIN, num_workers=1).train_dataloader()
         assert loader.multiprocessing_context.get_start_method() == "spawn"
         assert run_bytes(loader) == alone
@@ -232,6 +234,14 @@ class TestWorkers:
         }
         assert sorted(parts.values()) == [[0, 2, 4], [1, 3]]
         assert len({thread for thread, _ in parts}) == len({pipeline for _, pipeline in parts}) == 2
+
+    def test_each_row_is_made_whatever_becomes_of_the_number_of_threads(self, root: Path) -> None:
+        pictures, keys = make_pictures_of(root, augment=SPIN), [(0, i, 0) for i in range(7)]
+        pictures.threads = 1
+        expected = pictures.__getitems__(keys)["image"]
+        for threads in (2, 4, 1):
+            pictures.threads = threads
+            assert torch.equal(pictures.__getitems__(keys)["image"], expected)
 
     def test_an_error_in_another_thread_is_the_batchs(self, root: Path, tmp_path: Path) -> None:
         copy = copy_of(root, tmp_path / "copy")

@@ -97,9 +97,7 @@ class TestEpochs:
         # the norm without weights waits for all others
         assert watch.moved() == [{"head"}, {"body", "head"}, {"body", "head"}, EVERYTHING]
 
-    def test_one_number_takes_the_last_layer_for_the_head(
-        self, root: Path, tmp_path: Path
-    ) -> None:
+    def test_one_number_takes_the_last_layer_for_the_head(self, root: Path, tmp_path: Path) -> None:
         class Short(Layered):
             def layers(self) -> list[Any]:
                 return [[self.stem, self.norm], [self.body, self.head]]

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 from torch.utils.data import Dataset
 
-from src.data.sampler import Key, ResumableLoader, TrainBatches
+from src.data.loader import ResumableLoader
+from src.data.sampler import Key, TrainBatches
 from src.data.transforms import Augmentation
 
 Decisions = npt.NDArray[np.int64]  # [n, 5]: a decision of each kind for each picture

@@ -53,7 +53,7 @@ class TestWorkers:
         ],
     )
     def test_as_few_as_keep_up(self, data: float, beside: bool, cores: int, workers: int) -> None:
-        assert Pace(data, 1.0, beside).workers(cores) == workers
+        assert Pace(data, 1.0, beside, data).workers(cores) == workers
 
     def test_a_worker_is_one_thread(self) -> None:
         """What four threads make in a step's time takes four processes."""

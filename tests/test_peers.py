@@ -19,7 +19,7 @@ from src.errors import RunFailureError, UserError
 from tests.benchmarks.page import page_with
 from tests.benchmarks.peers import contest, environments, programs, table
 from tests.benchmarks.peers.__main__ import main
-from tests.benchmarks.peers.contest import NAMES, Records, hold, turn_order
+from tests.benchmarks.peers.contest import NAMES, Records, hold
 from tests.benchmarks.peers.environments import PeerMissingError
 from tests.benchmarks.peers.programs import Contest, ProgramFailedError
 from tests.benchmarks.peers.torch_pil import (
@@ -216,14 +216,6 @@ class TestEnvironments:
 
 
 class TestTurns:
-    def test_every_program_is_first_in_its_turn(self) -> None:
-        assert [turn_order("abc", turn) for turn in range(4)] == [
-            ["a", "b", "c"],
-            ["b", "c", "a"],
-            ["c", "a", "b"],
-            ["a", "b", "c"],
-        ]
-
     def test_a_stopped_contest_goes_on(self, tmp_path: Path) -> None:
         calls: list[tuple[str, int]] = []
 

@@ -176,9 +176,7 @@ class Tiny(Backbone):
 
     mean = std = (0.5, 0.5, 0.5)
 
-    def __init__(
-        self, num_classes: int = 2, pretrained: bool = True, frozen: bool = False
-    ) -> None:
+    def __init__(self, num_classes: int = 2, pretrained: bool = True, frozen: bool = False) -> None:
         super().__init__(num_classes, pretrained, frozen, dropout=0.5)
         self.normalize = Normalize(self.mean, self.std)
         self.body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
@@ -353,9 +351,7 @@ def test_a_network_that_timm_does_not_know(fake: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("option", [{"image_size": 32}, {"drop_path": 0.1}])
-def test_an_option_that_the_network_does_not_take(
-    fake: ModuleType, option: dict[str, Any]
-) -> None:
+def test_an_option_that_the_network_does_not_take(fake: ModuleType, option: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"timm's resnet18 can't be built with .*unexpected"):
         PretrainedNet(**option)
 

@@ -68,7 +68,8 @@ def _expanded(cache: str) -> Path:
     try:
         return Path(cache).expanduser()
     except RuntimeError as error:
-        raise UserError(f"--data.cache {cache}: {error}. Give true, false or a folder.") from error
+        why = str(error).rstrip(".")
+        raise UserError(f"--data.cache {cache}: {why}. Give true, false or a folder.") from error
 
 
 def _would_be_data(place: Path, root: Path) -> bool:
@@ -97,8 +98,11 @@ def fill(parts: Sequence[Part], index: Index) -> list[Stored]:
         stored = _complete(store, index, wanted, left_bytes)
         left_bytes -= _bytes_of(stored)
         found.append(stored)
-    if parts and make_room(parts[0][0].place):
-        found = [store.find(index.hashes)[0] for store, _ in parts]
+    if parts:
+        make_room(parts[0][0].place)
+    for number, (store, _) in enumerate(parts):
+        if not all(path.exists() for path in found[number].used):  # went to make room
+            found[number] = store.find(index.hashes)[0]
     for stored, (store, wanted) in zip(found, parts, strict=True):
         held, total = int((stored.files[wanted] >= 0).sum()), int(wanted.sum())
         if held < total:

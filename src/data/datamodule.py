@@ -23,10 +23,11 @@ from src.data.find import (
 )
 from src.data.index import Index, Listing, list_data
 from src.data.kept import Floats, array_key, keep
-from src.data.sampler import EvaluationBlocks, ResumableLoader, TrainBatches, make_loader
+from src.data.loader import ResumableLoader, make_loader
+from src.data.sampler import EvaluationBlocks, TrainBatches
 from src.data.sources import Source
 from src.data.transforms import Augmentation
-from src.data.workers import making_threads, own_cores, unmeasured_workers
+from src.data.workers import few, own_cores
 from src.errors import UserError
 from src.preprocess import Interpolation, Preprocessing, Rule
 
@@ -52,10 +53,9 @@ class DataModule(LightningDataModule):
         eval_batch_size: Pictures of one block of validation, test and prediction; None means
             batch_size.
         num_workers: Processes that decode and augment, for each process; 0 does it in the main one,
-            in up to 4 threads.
-            `auto` lets fit measure for two seconds how many are worth it, and takes 0 where
-            nothing is decoded or augmented; other commands take up to 4 where files have to be
-            decoded. The results do not depend on it.
+            in up to 4 threads. `auto` lets fit measure for two seconds how many are worth it, and
+            takes 0 where nothing is decoded or augmented; other commands take up to 4 where files
+            have to be decoded. The results do not depend on it.
         image_size: Side of the square pictures that are decoded, in pixels.
         resize: `stretch` ignores the aspect ratio; `crop` brings the shorter side to image_size and
             cuts out the middle.
@@ -301,7 +301,7 @@ class DataModule(LightningDataModule):
             compute: Rows, float32 [B, F], of a block; those of masked rows are left out.
         """
         pictures = self.pictures("fit", split)
-        pictures.threads = making_threads(own_cores(1))
+        pictures.threads = few(own_cores(1))
         size = min(self.eval_batch_size, len(pictures))
 
         def make() -> Floats:
@@ -327,7 +327,7 @@ class DataModule(LightningDataModule):
         trainer: Any = self.trainer
         cores = own_cores(trainer.num_devices)
         workers = self._workers(pictures, cores)
-        pictures.threads = 1 if workers else making_threads(cores)
+        pictures.threads = 1 if workers else few(cores)
         return make_loader(pictures, batches, workers, trainer.strategy.root_device)
 
     def _workers(self, pictures: Pictures, cores: int) -> int:
@@ -337,7 +337,7 @@ class DataModule(LightningDataModule):
             return 0
         if self.settled_workers is not None:
             return self.settled_workers
-        return unmeasured_workers(cores)
+        return few(cores)
 
 
 def _check_least(name: str, value: int, least: int) -> None:

@@ -61,21 +61,21 @@ class Pictures(Dataset[Any]):
         """Return the number of samples."""
         return len(self.index)
 
-    def pixels(self, epoch: int, index: int, showing: int = 0) -> preprocess.Pixels:
+    def pixels(
+        self, epoch: int, index: int, showing: int = 0, pipeline: Augmentation | None = None
+    ) -> preprocess.Pixels:
         """Return one sample as the network gets it: uint8 [H, W, 3].
 
         Args:
             epoch: From 0.
             index: Of the sample.
             showing: How often the epoch had this sample before.
+            pipeline: A thread's own copy of the augmentation; None takes the one of the data set.
 
         Raises:
             UserError: if the file has become unreadable since the start.
         """
-        return self._pixels((epoch, index, showing), self.augmentation)
-
-    def _pixels(self, key: Key, augmentation: Augmentation | None) -> preprocess.Pixels:
-        epoch, index, showing = key
+        augmentation = pipeline or self.augmentation
         image = self.stored.pixels(index) if self.stored is not None else None
         if augmentation is None:
             return self._decoded(index) if image is None else image
@@ -92,18 +92,17 @@ class Pictures(Dataset[Any]):
     def _fill(self, sheet: "_Sheet", keys: Sequence[Key]) -> None:
         """Make the pictures of a batch; each thread makes every nth of them."""
         shown = [(row, key) for row, key in enumerate(keys) if key[1] != PADDING]
-        threads = self.threads if self.costs else 1
+        pool, pipelines = self._crew if self.costs and self.threads > 1 else (None, [])
 
-        def share(first: int, augmentation: Augmentation | None) -> None:
-            for row, key in shown[first::threads]:
-                sheet.put(row, self._pixels(key, augmentation))
+        def share(first: int, pipeline: Augmentation | None = None) -> None:
+            for row, key in shown[first :: len(pipelines) + 1]:
+                sheet.put(row, self.pixels(*key, pipeline))
 
         others: list[Future[None]] = []
-        if threads > 1:
-            pool, pipelines = self._crew
+        if pool is not None:
             others = [pool.submit(share, *job) for job in enumerate(pipelines, 1)]
         try:
-            share(0, self.augmentation)
+            share(0)
         finally:  # also after an error: the next batch has the same pipelines
             wait(others)
         for other in others:

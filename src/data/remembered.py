@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
+from src.memory import no_collections
+
 # Part of the checksum: what counts as damaged, and the pixels, may change with either.
 _RULES = f"waggle scan 3, Pillow {PIL.__version__}"
 _PAIR = np.dtype((np.int64, 2))
@@ -49,7 +51,7 @@ class Scan(NamedTuple):
 def keys_of(root: Path, paths: Sequence[str]) -> Keys:
     """Return what changes when a file does, [N, 3]."""
     folder = os.path.join(root, "")
-    # os.path.join costs as much as half of the look itself; it is for absolute paths alone.
+    # os.path.join takes long for a million paths; it is for absolute ones alone.
     whole = (
         os.path.join(folder, path) if path[:1] == "/" or ":" in path else folder + path
         for path in paths
@@ -82,13 +84,14 @@ class Remembered:
 
     def still_true(self, paths: Sequence[str], keys: Keys) -> list[Scan | None]:
         """Return the scans of files that have not changed, None for the others."""
-        place = {path: row for row, path in enumerate(self.paths)}
-        at = np.fromiter((place.get(path, -1) for path in paths), np.int64, len(paths))
-        here = np.flatnonzero(at >= 0)
-        here = here[(self.rows["key"][at[here]] == keys[here]).all(axis=1)]
         found: list[Scan | None] = [None] * len(paths)
-        for position, scan in zip(here.tolist(), self._scans(at[here]), strict=True):
-            found[position] = scan
+        with no_collections():
+            place = {path: row for row, path in enumerate(self.paths)}
+            at = np.fromiter((place.get(path, -1) for path in paths), np.int64, len(paths))
+            here = np.flatnonzero(at >= 0)
+            here = here[(self.rows["key"][at[here]] == keys[here]).all(axis=1)]
+            for position, scan in zip(here.tolist(), self._scans(at[here]), strict=True):
+                found[position] = scan
         return found
 
     def _scans(self, at: npt.NDArray[np.int64]) -> Iterable[Scan]:
@@ -142,14 +145,19 @@ def _rows(keys: Keys, scans: Sequence[Scan], findings: dict[Finding, int]) -> np
 def read(file: Path | None) -> Remembered:
     """Return what is known; nothing where the file is absent, damaged or of other rules.
 
-    The first line is the checksum of the rest, so a file that passes holds what was written.
+    The first line is the checksum of the rest, so a file that passes holds what was written. Its
+    time becomes that of its latest use.
     """
+    if file is None:
+        return Remembered()
     try:
-        checksum, body = file.read_bytes().split(b"\n", 1) if file else (b"", b"")
+        checksum, body = file.read_bytes().split(b"\n", 1)
     except (OSError, ValueError):
         return Remembered()
     if checksum.decode("ascii", "replace") != _checksum(body):
         return Remembered()
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(file)
     head, _, columns = body.partition(b"\n")
     count, findings = json.loads(head)
     rows = np.frombuffer(columns, _ROW, count)

@@ -48,12 +48,11 @@ def by_use(stores: list[Path]) -> list[Path]:
     return sorted(found, key=_used)
 
 
-def make_room(place: Path) -> bool:
-    """Remove what was used longest ago, until the limit is kept; return whether anything was."""
+def make_room(place: Path) -> None:
+    """Remove what was used longest ago, until the limit is kept."""
     sweep(place)
     paths = by_use(stores_in(place))
     total = sum(map(size_of, paths))
-    before = total
     for path in paths:
         if total <= limit_bytes():
             break
@@ -61,7 +60,6 @@ def make_room(place: Path) -> bool:
         with contextlib.suppress(OSError):  # another user's, or still open, on Windows
             path.unlink(missing_ok=True)
             total -= size
-    return total < before
 
 
 def sweep(place: Path) -> None:

@@ -17,7 +17,6 @@ from src.data import remembered
 from src.data.home import alone, cache_home
 from src.data.remembered import UNREADABLE, Keys, Scan
 from src.data.workers import usable_cores
-from src.memory import no_collections
 from src.preprocess import BadImageError, decode, to_upright_rgb
 
 MAX_THREADS = 16  # each holds one decoded picture; more hardly help
@@ -62,9 +61,8 @@ def scan(
         error; nothing is raised for it.
     """
     cache = _cache_file(root)
-    with no_collections():
-        keys = remembered.keys_of(root, paths)
-        found = remembered.read(cache).still_true(paths, keys)
+    keys = remembered.keys_of(root, paths)
+    found = remembered.read(cache).still_true(paths, keys)
     scans = [scan for scan in found if scan is not None]
     if len(scans) < len(paths):
         with _alone(cache):

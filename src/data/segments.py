@@ -25,6 +25,7 @@ SUFFIX = ".pixels"
 ROW = np.dtype(
     [("hash", "V16"), ("offset", "<i8"), ("height", "<i4"), ("width", "<i4"), ("crc", "<u4")]
 )
+HASHES = np.dtype("S16")  # unlike V16 they can be sorted
 _END = struct.Struct("<q16s16s")  # rows, checksum of the table, mark
 _MARK = b"waggle pixels 2\n"
 Row = tuple[int, int, int, int]  # offset, height, width, CRC-32
@@ -59,6 +60,11 @@ class Segment:
         ends = self.rows["offset"] + self._sizes()
         if _checksum(table) != checksum or (count and int(ends.max()) > start):
             raise ValueError(f"{path} is damaged")
+
+    @property
+    def hashes(self) -> npt.NDArray[np.bytes_]:
+        """The hash of each picture's content, of HASHES [N]."""
+        return np.frombuffer(self.rows["hash"].tobytes(), HASHES)
 
     def _sizes(self) -> npt.NDArray[np.int64]:
         sizes: npt.NDArray[np.int64] = 3 * self.rows["height"].astype(np.int64) * self.rows["width"]

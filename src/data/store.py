@@ -5,20 +5,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import Image
 
 from src import preprocess
 from src.data.home import cache_home
 from src.data.room import by_use
-from src.data.segments import ROW, Segment, Stored
+from src.data.segments import HASHES, ROW, Segment, Stored
 from src.preprocess import Interpolation, Pixels, StoredRule
-
-HASHES = np.dtype("S16")  # of contents, 16 bytes each: unlike V16 they can be sorted
 
 
 class PixelStore:
@@ -81,7 +77,7 @@ class PixelStore:
         files = np.full(len(hashes), -1, np.int32)
         rows = np.zeros(len(hashes), ROW)
         for number, segment in enumerate(segments if len(hashes) else ()):
-            here = hashes_of(segment.rows)
+            here = segment.hashes
             places = np.minimum(np.searchsorted(hashes, here), len(hashes) - 1)
             wanted = hashes[places] == here
             files[places[wanted]] = number
@@ -92,8 +88,3 @@ class PixelStore:
                 os.utime(segments[number].path)
         stored = Stored([segment.path for segment in segments], files, rows)
         return stored, np.flatnonzero(files < 0).tolist()
-
-
-def hashes_of(rows: npt.NDArray[Any]) -> npt.NDArray[np.bytes_]:
-    """Return the hashes of a segment's rows, of HASHES [N]."""
-    return np.frombuffer(rows["hash"].tobytes(), HASHES)

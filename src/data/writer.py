@@ -13,8 +13,8 @@ from PIL import Image
 
 from src.data.home import alone
 from src.data.room import make_room
-from src.data.segments import END_BYTES, ROW, SUFFIX, Row, row_of, write_table
-from src.data.store import HASHES, PixelStore, hashes_of
+from src.data.segments import END_BYTES, HASHES, ROW, SUFFIX, Row, row_of, write_table
+from src.data.store import PixelStore
 from src.preprocess import Pixels
 
 SEGMENT_BYTES = 2**30  # a segment is finished then: what a kill loses, and what goes at once
@@ -78,8 +78,13 @@ class Writer:
             return
         pixels = self.store.resized(image)
         with self._own:
+            before = len(self._finished)
             if not self._has(name):
                 self._add(name, pixels)
+            finished = len(self._finished) > before
+        if finished:
+            with contextlib.suppress(OSError):  # the segment is whole, whatever becomes of others
+                make_room(self.store.place)
 
     def _has(self, name: bytes) -> bool:
         if name in self._rows or name in self._finished:
@@ -121,8 +126,12 @@ class Writer:
         self._held.enter_context(alone(folder / "lock", "decoding these pictures", wait))
         for rest in folder.glob("*.tmp"):  # of a killed writer: the lock is ours
             rest.unlink(missing_ok=True)
-        there = [hashes_of(segment.rows) for segment in self.store.segments()]
-        self._found = np.sort(np.concatenate([np.empty(0, HASHES), *there]))
+        there = self.store.segments()
+        for segment in there:  # room is made of others first, while this store grows
+            with contextlib.suppress(OSError):
+                os.utime(segment.path)
+        found = [np.empty(0, HASHES), *(segment.hashes for segment in there)]
+        self._found = np.sort(np.concatenate(found))
 
     def _open(self) -> None:
         self._file = (self.store.folder / f"new{SUFFIX}.tmp").open("wb")
@@ -154,4 +163,3 @@ class Writer:
         part.replace(part.with_name(f"{name}{SUFFIX}"))
         self._finished.update(self._rows)
         self._rows = {}
-        make_room(self.store.place)

@@ -44,7 +44,7 @@ class Backbone(nn.Module):
         check_share("dropout", dropout)
         self.num_classes, self.frozen, self.weights_due = num_classes, frozen, pretrained
         self.dropout = nn.Dropout(dropout)
-        self.register_load_state_dict_post_hook(_no_longer_due)
+        self.register_load_state_dict_post_hook(_no_longer_due)  # type: ignore[no-untyped-call]
 
     def add_head(self, num_features: int) -> None:
         """Put the head on the body, and freeze the body if that was asked for."""

@@ -28,7 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from src.data.dataset import Batch, Pictures
 from src.data.index import Index
-from src.data.sampler import ResumableLoader, TrainBatches
+from src.data.loader import make_loader
+from src.data.sampler import TrainBatches
 from src.data.segments import ROW, Stored
 from src.data.transforms import Augmentation, Pixels, build
 from src.loop.checkpoints import Checkpoints
@@ -129,9 +130,7 @@ def plain_epoch(dataset: Dataset[Any]) -> Callable[[], None]:
 def exact_epoch(dataset: Dataset[Any]) -> Callable[[], None]:
     """Return what goes through an epoch of our loader, another one at each call."""
     order = TrainBatches(NUM_PICTURES, BATCH_SIZE, seed=0)
-    loader = ResumableLoader(
-        dataset, batch_sampler=order, collate_fn=as_it_is, generator=torch.Generator()
-    )
+    loader = make_loader(dataset, order, 0, torch.device("cpu"))
     loader.position = lambda: (order.epoch + 1, 0)
     return lambda: exhaust(loader)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from src.bench import rotated
 from src.errors import RunFailureError, UserError
 from src.hardware import slow_precision
 from src.run import write_json
@@ -83,12 +84,6 @@ def enter(names: Sequence[str], venvs: Path) -> tuple[dict[str, Program], dict[s
     return entered, reasons
 
 
-def turn_order(names: Sequence[str], turn: int) -> list[str]:
-    """Return the order of a turn: each begins one program later than the one before."""
-    first = turn % len(names) if names else 0
-    return [*names[first:], *names[:first]]
-
-
 def hold(
     contest: Contest,
     entered: dict[str, Program],
@@ -105,7 +100,7 @@ def hold(
     """
     found: dict[str, dict[int, Result]] = {name: {} for name in entered}
     for turn, seed in enumerate(seeds):
-        for name in turn_order(list(entered), turn):
+        for name in rotated(list(entered), turn):
             if name in reasons:
                 continue
             kept = records.load(f"{name}-{seed}")

@@ -3,7 +3,15 @@
 from callbacks.ema import EMA
 from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.kept_features import KeptFeatures
+from callbacks.progressive_size import ProgressiveSize
 from callbacks.sample_images import SampleImages
 from callbacks.throughput import Throughput
 
-__all__ = ["EMA", "FreezeSchedule", "KeptFeatures", "SampleImages", "Throughput"]
+__all__ = [
+    "EMA",
+    "FreezeSchedule",
+    "KeptFeatures",
+    "ProgressiveSize",
+    "SampleImages",
+    "Throughput",
+]

@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ class Classifier(LightningModule):
         self._saved_metrics: dict[str, Tensor] = {}  # of the epoch that a checkpoint lies in
         self.preprocessing: Preprocessing | None = None
         self.table: Table | None = None  # of the latest evaluation
+        self.flips = False  # whether an evaluation sees each picture mirrored too
         self.decision = Decision()  # fitted to the latest validation of a training
         self.scores: dict[str, float] = {}  # of the latest validation, float64
         self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -158,6 +160,12 @@ class Classifier(LightningModule):
         """Set the weights of the loss; they come from config and data, never from a checkpoint."""
         values = torch.tensor(weights, dtype=torch.float32)
         self.loss.register_buffer("weight", values, persistent=False)
+
+    def take_rate(self, lr: float) -> None:
+        """Train at this rate instead of the optimizer's own."""
+        self.make_optimizer = partial(self.make_optimizer, lr=lr)  # type: ignore[call-arg]
+        if isinstance(named := self.hparams.get("optimizer"), dict):  # what checkpoints say
+            named["init_args"] = {**(named.get("init_args") or {}), "lr": lr}
 
     def load_pretrained(self) -> bool:
         """Let a network that starts from weights of elsewhere load them; return whether it did.
@@ -219,14 +227,19 @@ class Classifier(LightningModule):
         with _named_refusals():
             return self._optimizers()
 
-    def build_optimizer(self) -> torch.optim.Optimizer:
+    def build_optimizer(self, net: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return a new optimizer on the parameters, in groups: see `src.param_groups`.
+
+        Args:
+            net: Trained alone, a copy of the network; None means all that the module trains.
 
         Raises:
             UserError: for a value that it refuses.
         """
         with _named_refusals():
-            return build_optimizer(self.make_optimizer, self, self.net, self.layer_decay)
+            return build_optimizer(
+                self.make_optimizer, net or self, net or self.net, self.layer_decay
+            )
 
     def _optimizers(self) -> Any:
         optimizer = self.build_optimizer()
@@ -261,6 +274,8 @@ class Classifier(LightningModule):
 
     def _collect(self, batch: Batch) -> None:
         logits = self(batch["image"]).float()
+        if self.flips:
+            logits = (logits + self(batch["image"].flip(2)).float()) / 2
         self._rows.append((batch["index"], batch["target"], logits))
 
     def _finish(self) -> Table:

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 
-from src import checkpoint, fitting, going_on, hardware, results
+from src import checkpoint, fitting, going_on, hardware, results, settling
 from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule
@@ -27,7 +27,7 @@ from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
 from src.loop.progress import shows_bar
 from src.memory import keep_freed_memory
-from src.options import FitOptions, RunOptions
+from src.options import FitOptions, RunOptions, TestOptions
 from src.quiet import quiet_libraries
 from src.run import RunFolder
 from src.run_rules import (
@@ -41,24 +41,31 @@ from src.run_rules import (
     plan_command,
     settle_length,
     with_stored_config,
+    with_values,
     without_option,
 )
 from src.trust import root_for_lightning
 
 _NOT_STORED = (
     *("config", "run_dir", "ckpt_path", "init_from", "init_optimizer"),
-    *("trust_code", "allow_drift"),
+    *("trust_code", "allow_drift", "find_lr", "minutes"),
 )
 
 
-def run(args: list[str]) -> None:
-    """Run one command."""
+def run(args: list[str], began: float) -> None:
+    """Run one command.
+
+    Args:
+        args: The words after `python -m src.train`.
+        began: When the process was started, by `time.monotonic`.
+    """
     quiet_libraries()
     from_shell = args == sys.argv[1:]
     if from_shell:  # each full collection would look at all objects of the libraries
         gc.freeze()
     with tempfile.TemporaryDirectory() as scratch:
-        WaggleCLI(with_stored_config(args, Path(scratch)), from_shell=from_shell)
+        words = with_stored_config(with_values(args), Path(scratch))
+        WaggleCLI(words, from_shell=from_shell, began=began)
 
 
 class WaggleCLI(LightningCLI):
@@ -67,10 +74,11 @@ class WaggleCLI(LightningCLI):
     Args:
         args: The words of the command line, after those of the run folder.
         from_shell: Whether this process was started with that command line.
+        began: When it was, by `time.monotonic`.
     """
 
-    def __init__(self, args: list[str], from_shell: bool) -> None:
-        self.args, self.from_shell = args, from_shell
+    def __init__(self, args: list[str], from_shell: bool, began: float) -> None:
+        self.args, self.from_shell, self.began = args, from_shell, began
         super().__init__(
             Classifier,
             DataModule,
@@ -118,9 +126,10 @@ class WaggleCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed")
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Add what fit alone takes."""
+        """Add what one command alone takes."""
         super().setup_parser(*args, **kwargs)
         self._parser("fit").add_class_arguments(FitOptions, None)
+        self._parser("test").add_class_arguments(TestOptions, None)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Look through the config files, then parse."""
@@ -160,6 +169,10 @@ class WaggleCLI(LightningCLI):
         settle_length(options.trainer)
         check_extras(options.trainer.logger)
         self.plan: Plan = plan_command(command, options)
+        if command == "fit":
+            settling.check(options, os.environ)
+            settling.take_settled(options, self.plan, os.environ)
+            settling.settle_net(options.model)
         self.samples = (
             None if command == "fit" else own_data(command, self.plan, options, self.args)
         )
@@ -229,18 +242,17 @@ class WaggleCLI(LightningCLI):
         self.datamodule.prepare("fit")
         keep_freed_memory()  # not before: what decoding threads free would stay theirs
         fitting.weigh_classes(self.model, self.datamodule)
-        fingerprint = self.datamodule.index("fit").fingerprint()
-        drift = going_on.settle_drift(
-            trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift
-        )
         fitting.try_step(self.model, self.datamodule)
         print(fitting.describe_data(self.datamodule), flush=True)
         print(fitting.describe_net(self.model), flush=True)
         if slow := hardware.slow_precision(trainer.precision, trainer.strategy.root_device):
             print(f"WARNING: {slow}", file=sys.stderr)
-        workers = fitting.settle_workers(trainer, self.model, self.datamodule)
-        if workers:
-            print(workers, flush=True)
+        if not self._settle():
+            return
+        fingerprint = self.datamodule.index("fit").fingerprint()
+        drift = going_on.settle_drift(
+            trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift
+        )
         try:
             if plan.folder is not None:
                 self._begin(plan.folder, drift)
@@ -254,12 +266,31 @@ class WaggleCLI(LightningCLI):
             raise
         finally:
             os.environ.pop(RUN_DIR, None)
+            os.environ.pop(settling.SETTLED, None)
         if plan.folder is None:
             print("fast_dev_run: every part ran once, nothing was kept")
         elif self.trainer.is_global_zero:
             fitting.finish_run(plan.folder, self.trainer, self.model, options.seed_everything)
             print(f"score it: python -m src.train test --run_dir {plan.folder.path}")
             print(plan.folder.path)
+
+    def _settle(self) -> bool:
+        """Measure what the run settles before its first step; return whether there will be one."""
+        options, parts = self.options, (self.trainer, self.model, self.datamodule)
+        if workers := settling.settle_workers(*parts):
+            print(workers, flush=True)
+        if self.plan.folder is None:
+            return True
+        if options.find_lr is not None:
+            rate = settling.settle_rate(*parts, self.plan.folder)
+            if options.find_lr == "stop":
+                return False
+            settling.take_rate(rate, self.model, self.stored_config)
+        if options.minutes is not None:
+            config, minutes = self.stored_config, options.minutes
+            print(settling.settle_epochs(*parts, config, minutes, self.began), flush=True)
+        settling.hand_over(self.stored_config)
+        return True
 
     def _begin(self, folder: RunFolder, drift: list[str]) -> None:
         os.environ[RUN_DIR] = str(folder.path.absolute())
@@ -288,9 +319,10 @@ class WaggleCLI(LightningCLI):
 
     def test(self, **parts: Any) -> None:
         """Score the test pictures; writes test.json and test.csv."""
-        self._score("test", parts)
+        self.model.flips = self.options.flips
+        self._score("test", parts, "_flips" if self.model.flips else "")
 
-    def _score(self, command: str, parts: dict[str, Any]) -> None:
+    def _score(self, command: str, parts: dict[str, Any], suffix: str = "") -> None:
         self._evaluate(command, {**parts, "verbose": False})
         if self.options.trainer.fast_dev_run or not self.trainer.is_global_zero:
             return
@@ -298,7 +330,7 @@ class WaggleCLI(LightningCLI):
         assert folder is not None and path is not None
         index = self.datamodule.index(command)
         more = {"checkpoint": path.name, "data_fingerprint": index.fingerprint()}
-        target = folder.path / f"{command}.json"
+        target = folder.path / f"{command}{suffix}.json"
         results.write_scores(
             target, index.paths, self.model.table, index.classes, self.model.decision, more
         )

@@ -16,7 +16,7 @@ _FIXED_TRAINER = (
     *("val_check_interval", "check_val_every_n_epoch", "callbacks", "sync_batchnorm"),
     *("plugins", "deterministic", "benchmark"),
 )
-_LENGTHS = ("max_epochs", "max_steps")  # free, unless a schedule spans them
+_LENGTHS = ("max_epochs", "max_steps")  # free, unless something spans them
 _FIXED_OPTIONS = ("seed_everything", "monitor", "monitor_mode")
 # What a checkpoint's state can't be fitted to: another network, another optimizer or schedule.
 _BOUND = (
@@ -87,21 +87,33 @@ def changes(
     """
     names = [n for n in dict.fromkeys([*old, *new]) if old.get(n) != new.get(n)]
     names = [n for n in names if not _came_later(n, old) and not _follows(n, names)]
-    free = () if scheduler and _takes_total(scheduler) else _LENGTHS
+    spanning = _spanning(scheduler, new.get("trainer.callbacks"))
+    free = () if spanning else _LENGTHS
     return [
-        Change(name, _text(name, old.get(name), new.get(name), scheduler))
+        Change(name, _text(name, old.get(name), new.get(name), spanning))
         for name in names
         if name.removeprefix("trainer.") not in free
     ]
 
 
-def _text(name: str, old: Any, new: Any, scheduler: Mapping[str, Any] | None) -> str:
+def _text(name: str, old: Any, new: Any, spanning: str | None) -> str:
     if name == "data":
         return f"the data have changed (fingerprint {new[:12]}, then {old[:12]})"
     why = ""
-    if name.removeprefix("trainer.") in _LENGTHS and scheduler:
-        why = f", and {scheduler['class_path']} depends on the number of steps"
+    if name.removeprefix("trainer.") in _LENGTHS:
+        why = f", and {spanning} depends on the number of steps"
     return f"{name} is {new!r} and was {old!r}{why}"
+
+
+def _spanning(scheduler: Mapping[str, Any] | None, callbacks: Any) -> str | None:
+    """Return the class path of what is laid out over the whole run; None if nothing is."""
+    if scheduler and _takes_total(scheduler):
+        return str(scheduler["class_path"])
+    for spec in callbacks or ():
+        name = str(spec.get("class_path") if isinstance(spec, Mapping) else spec)
+        if getattr(resolve(name, "trainer.callbacks"), "spans_the_run", False):
+            return name
+    return None
 
 
 def _came_later(name: str, old: Mapping[str, Any]) -> bool:

@@ -149,7 +149,7 @@ def as_svg(test: RangeTest) -> str:
     """Return the curve as a picture for a browser: loss over the logarithm of the rate."""
     width, height, edge = 640, 360, 56
     shown = [loss for loss in test.losses if math.isfinite(loss)]
-    low, high = min(shown), max(shown)
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
     span = (high - low) or 1.0
     decades = math.log10(HIGHEST / LOWEST)
 

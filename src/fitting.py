@@ -18,12 +18,10 @@ from src import checkpoint
 from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
-from src.data.workers import few, own_cores
 from src.errors import UserError
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
-from src.pace import measure
 from src.results import parameter_counts, peak_memory
 from src.run import RunFolder, git_commit, versions, write_json, write_text
 from src.run_rules import Plan
@@ -162,31 +160,6 @@ def try_step(model: Classifier, data: DataModule) -> None:
             f"{size[0]} x {size[1]} pixels: {error}. Change data.image_size, data.batch_size, "
             "model.net or model.loss."
         ) from error
-
-
-def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | None:
-    """Settle what `data.num_workers: auto` means here, by a measurement; return a line on it."""
-    if data.num_workers != "auto" or trainer.fast_dev_run:
-        return None
-    if not data.works_for_batches:
-        data.settled_workers = 0
-        return "data.num_workers: 0, since nothing is decoded or augmented"
-    cores = own_cores(trainer.num_devices)
-    pace = measure(
-        model.net,
-        model.loss,
-        data.batches_to_try(few(cores)),
-        trainer.strategy.root_device,
-        trainer.precision,
-        data.batches_to_try() if cores > 1 else None,
-    )
-    workers = data.settled_workers = pace.workers(cores)
-    making, who = (pace.worker, "one worker") if workers else (pace.data, "this process")
-    return (
-        f"data.num_workers: {workers}, since {data.batch_size} pictures take {who} "
-        f"{1000 * making:.1f} ms to make and {1000 * pace.step:.1f} ms to learn from "
-        f"({cores} core(s) for each process)"
-    )
 
 
 def describe_net(model: Classifier) -> str:

@@ -24,10 +24,10 @@ from src.cases import AUGMENT, Case
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.dataset import Batch, Pictures
-from src.fitting import settle_workers
 from src.loop import loop_callbacks
 from src.pace import make_step, wait_for
 from src.run import RunFolder
+from src.settling import settle_workers
 
 _OPTIONS = SimpleNamespace(
     seed_everything=0,

@@ -27,6 +27,18 @@ class RunOptions:
 
 
 @dataclass
+class TestOptions:
+    """Options of test alone.
+
+    Args:
+        flips: Score the mean of the logits of each picture and its mirror image, into
+            test_flips.json and test_flips.csv; it takes twice the time.
+    """
+
+    flips: bool = False
+
+
+@dataclass
 class FitOptions:
     """Options of fit alone.
 
@@ -41,6 +53,11 @@ class FitOptions:
         checkpoint_every_steps: Write last.ckpt after so many optimizer steps too, from 1; None
             writes it at the end of an epoch alone.
         checkpoint_every_minutes: Write last.ckpt after so much time too, above 0; None does not.
+        find_lr: Try learning rates on a copy of the network first, which takes 120 steps: `stop`
+            (and no value) leaves find_lr.csv and find_lr.svg in the run folder, proposes a rate and
+            ends; `go_on` trains with the rate proposed.
+        minutes: Give the run as many epochs as fit into so many minutes from its start, above 0;
+            measured once, before the first step, and written into config.yaml.
         allow_drift: Go on with a run although its config, its data or its number of processes have
             changed; the changes are listed.
     """
@@ -52,4 +69,6 @@ class FitOptions:
     stop_on_nonfinite: bool = True
     checkpoint_every_steps: int | None = None
     checkpoint_every_minutes: float | None = None
+    find_lr: Literal["stop", "go_on"] | None = None
+    minutes: float | None = None
     allow_drift: bool = False

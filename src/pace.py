@@ -43,6 +43,14 @@ class Pace:
     beside: bool
     worker: float
 
+    def seconds(self, workers: int, cores: int) -> float:
+        """Return the seconds of a training step with its batch."""
+        if not workers:
+            return self.data + self.step
+        if self.beside:  # what makes the data is taken from the step
+            return self.step + self.worker / max(cores, 1)
+        return max(self.step, self.worker / workers)
+
     def workers(self, cores: int) -> int:
         """Return the smallest number of processes that keep up with the steps, 0 to cores."""
         if self.data <= (WORTH_IT_BESIDE if self.beside else WORTH_IT) * self.step:

@@ -50,6 +50,15 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
     return values
 
 
+def with_values(args: Sequence[str]) -> list[str]:
+    """Return the words of a command line, with the value of a `--find_lr` that has none."""
+    follow = [*args[1:], "--"]
+    return [
+        f"{word}=stop" if word == "--find_lr" and follows.startswith("-") else word
+        for word, follows in zip(args, follow, strict=True)
+    ]
+
+
 def without_option(args: Sequence[str], name: str) -> list[str]:
     """Return the words of a command line without an option and its value."""
     follows = [False, *(word == name for word in args)]

@@ -1,6 +1,7 @@
 """The program: python -m src.train {fit,validate,test,predict} --config configs/NAME.yaml."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 from src.failures import end_with_message
@@ -16,10 +17,11 @@ def main(args: Sequence[str] | None = None) -> int:
         0 if all went well; 2 for what the user can mend in arguments, config, data or checkpoint;
         1 for device, disk, memory and non-finite loss; 130 after Ctrl-C, 143 after another signal.
     """
+    began = time.monotonic()
     with end_with_message() as outcome:  # from here on, since importing the rest takes seconds
         from src.cli import run
 
-        run(list(sys.argv[1:] if args is None else args))
+        run(list(sys.argv[1:] if args is None else args), began)
     return outcome.code
 
 

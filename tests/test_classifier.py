@@ -400,7 +400,7 @@ class TestCheckpoints:
         )
         found = plain_scores(model.net.eval(), root)
         assert found["val/loss"] == pytest.approx(float(line["val/loss"]), rel=1e-5)
-        assert found["val/accuracy"] == float(line["val/accuracy"])
+        assert found["val/accuracy"] == float(line["val/accuracy_argmax"])
 
     def test_the_nets_constants_complete_the_record(self) -> None:
         model = Classifier(2, net=small)

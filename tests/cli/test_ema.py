@@ -142,7 +142,7 @@ def test_an_average_that_joins_later_is_told(trained: Path, pictures: Path, cli:
 def test_shares_are_refused_before_the_training(pictures: Path, tmp_path: Path) -> None:
     """In a program of its own: the strategy connects processes before it is looked at."""
     words = ["fit", f"--data.root={pictures}", f"--run_dir={tmp_path / 'run'}", *TINY, *AVERAGED]
-    words += ["--trainer.strategy=src.loop.fsdp.FSDP", "--trainer.devices=1"]
+    words += [f"--config={ROOT / 'configs/trainer/fsdp.yaml'}", "--trainer.devices=1"]
     done = subprocess.run(
         [sys.executable, "-m", "src.train", *words],
         cwd=ROOT,

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from src.calibration import Decision
+from src.checkpoint import read_checkpoint
 from src.models import SmallResNet
 from tests.cli.conftest import TINY, Cli, make_pictures
 
@@ -127,10 +129,15 @@ class TestPredict:
         assert list(found[0]) == ["path", "predicted_class", "prob_ant", "prob_bug", "error"]
         paths = sorted(p.relative_to(pictures / "test") for p in (pictures / "test").rglob("*.png"))
         assert sorted(row["path"] for row in found) == [path.as_posix() for path in sorted(paths)]
-        expected = probabilities(best_net(run), [pictures / "test" / row["path"] for row in found])
-        for row, shares in zip(found, expected, strict=True):
-            assert float(row["prob_ant"]) == pytest.approx(shares[0], abs=2e-6)
-            assert row["predicted_class"] == ("ant", "bug")[int(shares.argmax())]
+        decision = Decision.from_dict(read_checkpoint(run / "checkpoints/best.ckpt")["decision"])
+        named = [pictures / "test" / row["path"] for row in found]
+        shares = probabilities(best_net(run), named)
+        expected = decision.probabilities(np.log(shares))  # softmax takes logarithms as logits
+        predicted = decision.predicted(np.log(shares))
+        assert decision.temperature != 1
+        for row, row_shares, winner in zip(found, expected, predicted, strict=True):
+            assert float(row["prob_ant"]) == pytest.approx(row_shares[0], abs=2e-5)
+            assert row["predicted_class"] == ("ant", "bug")[winner]
             assert len(row["prob_ant"].partition(".")[2]) == 6
 
     def test_a_csv_keeps_its_order_and_needs_no_labels(
@@ -169,3 +176,28 @@ class TestPredict:
             cli("predict", "--run_dir", run, "--data.root", pictures / "test/bug/0.png").code == 0
         )
         assert len(read(run / "predictions.csv")) == 1
+
+
+class TestFlips:
+    def test_the_mean_of_both_sides_by_hand(self, cli: Cli, run: Path, pictures: Path) -> None:
+        assert cli("test", "--run_dir", run).code == 0
+        plain = (run / "test.json").read_bytes()
+        ended = cli("test", "--run_dir", run, "--flips", "true")
+        assert ended.code == 0, ended.err
+        assert (run / "test.json").read_bytes() == plain
+        found, net = read(run / "test_flips.csv"), best_net(run)
+        pixels = np.stack([np.asarray(Image.open(pictures / row["path"])) for row in found])
+        with torch.inference_mode():
+            sides = [net(torch.from_numpy(p.copy())) for p in (pixels, pixels[:, :, ::-1])]
+        logits = ((sides[0] + sides[1]) / 2).numpy()
+        decision = Decision.from_dict(read_checkpoint(run / "checkpoints/best.ckpt")["decision"])
+        expected = decision.probabilities(logits)
+        assert not np.allclose(sides[0], sides[1], atol=1e-4)
+        for row, shares in zip(found, expected, strict=True):
+            assert float(row["prob_ant"]) == pytest.approx(shares[0], abs=1e-5)
+        scores = json.loads((run / "test_flips.json").read_text())
+        assert scores["n"] == 14
+
+    def test_is_an_option_of_test_alone(self, cli: Cli, run: Path) -> None:
+        ended = cli("validate", "--run_dir", run, "--flips", "true")
+        assert ended.code == 2 and "flips" in ended.err

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src import fitting, hardware, pace
+from src import hardware, pace, settling
 from src.data.datamodule import DataModule
 from src.pace import Pace
 from tests.cli.conftest import TINY, Cli
@@ -78,8 +78,8 @@ class TestWorkers:
         self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked = []
-        monkeypatch.setattr(fitting, "measure", lambda *_: Pace(0.8, 1.0, True, worker=1.5))
-        monkeypatch.setattr(fitting, "own_cores", lambda _: 2)
+        monkeypatch.setattr(settling, "measure", lambda *_: Pace(0.8, 1.0, True, worker=1.5))
+        monkeypatch.setattr(settling, "own_cores", lambda _: 2)
         monkeypatch.setattr("src.data.loader.start_method", lambda: asked.append(1) or "fork")
         words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
         flip = "[{class_path: albumentations.HorizontalFlip}]"
@@ -94,7 +94,7 @@ class TestWorkers:
     def test_nothing_to_do_is_not_measured(
         self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fitting, "measure", lambda *_: pytest.fail("it was measured"))
+        monkeypatch.setattr(settling, "measure", lambda *_: pytest.fail("it was measured"))
         words = ["fit", f"--data.root={pictures}", *TINY, "--trainer.max_epochs=1"]
         ended = cli(*words, "--run_dir=run", "--data.num_workers=auto")
         assert ended.code == 0

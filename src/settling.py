@@ -1,0 +1,240 @@
+"""What a new run settles by measuring, once, before its first step: workers, rate, epochs.
+
+Rate and epochs are written into the config, and are from then on the config: neither a resume nor
+another process of the run measures again.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jsonargparse import Namespace
+
+from src.budget import Budget, seconds_to_validate
+from src.classifier import Classifier
+from src.config_check import read_config
+from src.data.datamodule import DataModule
+from src.data.workers import few, own_cores
+from src.errors import RunFailureError, UserError
+from src.find_lr import HIGHEST, LOWEST, as_csv, as_svg, range_test
+from src.models.best_offline import BestOffline, choose
+from src.pace import Pace, measure
+from src.run import RunFolder, write_text
+from src.run_rules import Plan
+
+SETTLED = "WAGGLE_SETTLED"  # for the processes that the Trainer starts
+_LAUNCHED = ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID")
+
+
+def check(options: Any, env: Mapping[str, str]) -> None:
+    """Raise UserError where nothing can be settled by a measurement.
+
+    Args:
+        options: The parsed options of fit.
+        env: The environment.
+    """
+    if options.minutes is not None and options.minutes <= 0:
+        raise UserError(f"--minutes is {options.minutes:g}; allowed is a number above 0.")
+    if options.minutes is None and options.find_lr is None:
+        return
+    name = "--find_lr" if options.minutes is None else "--minutes"
+    if any(key in env for key in _LAUNCHED):
+        raise UserError(
+            f"{name} is measured by the process that starts the others, and torchrun and SLURM "
+            "start them all. Measure on one, then give what it wrote into its config.yaml."
+        )
+    trainer = options.trainer
+    if options.minutes is not None and (trainer.max_steps != -1 or trainer.max_time is not None):
+        raise UserError(
+            "--minutes settles the number of epochs, and --trainer.max_steps or "
+            "--trainer.max_time ends the run otherwise. Give one of them."
+        )
+
+
+def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
+    """Put into the options what the run has settled already, instead of what it was asked for.
+
+    Raises:
+        UserError: if nothing but the range test was asked for, of a run that has begun.
+    """
+    if options.find_lr == "stop" and plan.resumes:
+        raise UserError(
+            "--find_lr tries rates for a new run, and --ckpt_path goes on with one. Give one of "
+            "them."
+        )
+    if plan.resumes and plan.folder is not None:
+        settled = read_config(plan.folder.newest_config)
+        if _is_open(options.model.net):
+            net = settled["model"]["net"]
+            _put_net(options.model, net["class_path"], net.get("init_args") or {})
+    elif SETTLED in env and "LOCAL_RANK" in env:
+        settled = json.loads(env[SETTLED])
+    else:
+        return
+    if options.minutes is not None:
+        options.trainer.max_epochs, options.minutes = settled["trainer"]["max_epochs"], None
+    if options.find_lr is not None:
+        rate = settled["model"]["optimizer"]["init_args"]["lr"]
+        options.model.optimizer.init_args.lr, options.find_lr = rate, None
+
+
+def settle_net(options: Any) -> None:
+    """Put the network that `BestOffline` stands for into the options of the model, and say so."""
+    if not _is_open(options.net):
+        return
+    net, init_args, better = choose()
+    _put_net(options, f"src.models.{net.__name__}", init_args)
+    if better:
+        print(f"WARNING: {better}", file=sys.stderr)
+
+
+def _is_open(net: Any) -> bool:
+    """Return whether the network of the config stands for another one."""
+    name = str(getattr(net, "class_path", net))
+    return name in ("src.models.BestOffline", f"{BestOffline.__module__}.BestOffline")
+
+
+def _put_net(options: Any, class_path: str, init_args: Mapping[str, Any]) -> None:
+    arguments = Namespace(init_args)  # type: ignore[no-untyped-call]
+    options.net = Namespace(  # type: ignore[no-untyped-call]
+        class_path=class_path, init_args=arguments
+    )
+
+
+def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | None:
+    """Settle what `data.num_workers: auto` means here; return a line on it."""
+    if data.num_workers != "auto" or trainer.fast_dev_run:
+        return None
+    if not data.works_for_batches:
+        data.settled_workers = 0
+        return "data.num_workers: 0, since nothing is decoded or augmented"
+    cores = own_cores(trainer.num_devices)
+    pace = pace_of(trainer, model, data)
+    workers = data.settled_workers = pace.workers(cores)
+    making, who = (pace.worker, "one worker") if workers else (pace.data, "this process")
+    return (
+        f"data.num_workers: {workers}, since {data.batch_size} pictures take {who} "
+        f"{1000 * making:.1f} ms to make and {1000 * pace.step:.1f} ms to learn from "
+        f"({cores} core(s) for each process)"
+    )
+
+
+def pace_of(trainer: Any, model: Classifier, data: DataModule) -> Pace:
+    """Return how long a batch and a step take here."""
+    cores = own_cores(trainer.num_devices)
+    return measure(
+        model.net,
+        model.loss,
+        data.batches_to_try(few(cores)),
+        trainer.strategy.root_device,
+        trainer.precision,
+        data.batches_to_try() if cores > 1 else None,
+    )
+
+
+def settle_rate(trainer: Any, model: Classifier, data: DataModule, folder: RunFolder) -> float:
+    """Run the range test on a copy of the network, and leave its curve in the run folder.
+
+    Returns:
+        The rate that it proposes.
+
+    Raises:
+        RunFailureError: if no rate made the loss fall.
+    """
+    print("learning rate range test, on a copy of the network ...", flush=True)
+    test = range_test(
+        model.net,
+        model.loss,
+        model.build_optimizer,
+        data.batches_to_try(few(own_cores(trainer.num_devices))),
+        trainer.strategy.root_device,
+        trainer.precision,
+    )
+    folder.path.mkdir(parents=True, exist_ok=True)
+    curve, picture = folder.path / "find_lr.csv", folder.path / "find_lr.svg"
+    write_text(curve, as_csv(test))
+    write_text(picture, as_svg(test))
+    print(f"{curve}\n{picture}")
+    if test.proposed is None:
+        raise RunFailureError(
+            f"no learning rate of {LOWEST:g} to {HIGHEST:g} made the loss fall; {picture} shows "
+            "it. Look at the data and the network."
+        )
+    print(f"proposed: --model.optimizer.init_args.lr {test.proposed:.2g}", flush=True)
+    return float(f"{test.proposed:.2g}")
+
+
+def take_rate(rate: float, model: Classifier, config: dict[str, Any]) -> None:
+    """Train at this rate, and say so in the config.
+
+    Raises:
+        UserError: if the config names no optimizer by class_path.
+    """
+    optimizer = config["model"]["optimizer"]
+    if not isinstance(optimizer, dict):
+        raise UserError(
+            f"--find_lr go_on sets model.optimizer.init_args.lr, and model.optimizer is "
+            f"{optimizer}. Name it by class_path."
+        )
+    optimizer["init_args"] = {**(optimizer.get("init_args") or {}), "lr": rate}
+    model.take_rate(rate)
+
+
+def settle_epochs(
+    trainer: Any,
+    model: Classifier,
+    data: DataModule,
+    config: dict[str, Any],
+    minutes: float,
+    began: float,
+) -> str:
+    """Let the run have as many epochs as fit into the minutes; return a line on it.
+
+    Args:
+        trainer: Its number of epochs is set.
+        model: It is timed on copies.
+        data: A batch of each kind is made.
+        config: As it will be stored; its number of epochs is set.
+        minutes: Above 0, from the start of the process to the end of the run.
+        began: When the process started, by `time.monotonic`.
+    """
+    budget = _measure(trainer, model, data)
+    left = 60 * minutes - (time.monotonic() - began)
+    epochs, seconds = budget.epochs(left), budget.of_epoch
+    trainer.fit_loop.max_epochs = config["trainer"]["max_epochs"] = epochs
+    line = (
+        f"--minutes {minutes:g}: {epochs} epoch(s) of about {seconds:.1f} s, "
+        f"{left:.0f} s are left for them"
+    )
+    return line + (" (one epoch takes longer than that)" if seconds > left else "")
+
+
+def _measure(trainer: Any, model: Classifier, data: DataModule) -> Budget:
+    devices = trainer.num_devices
+    pace, workers = pace_of(trainer, model, data), data.workers_of_training(devices)
+    beside = trainer.strategy.root_device.type == "cpu"
+    validation = seconds_to_validate(
+        model.net, data.blocks_to_try(), trainer.strategy.root_device, trainer.precision
+    )
+    share = devices if beside else 1  # the processes compute on the same cores
+    return Budget(
+        share * pace.seconds(workers, own_cores(devices)),
+        data.steps_of_epoch(devices),
+        share * validation * math.ceil(data.validation_blocks / devices),
+    )
+
+
+def hand_over(config: Mapping[str, Any]) -> None:
+    """Tell the processes that the Trainer starts what was settled."""
+    trainer, optimizer = config["trainer"], config["model"]["optimizer"]
+    arguments = optimizer.get("init_args") or {} if isinstance(optimizer, dict) else {}
+    os.environ[SETTLED] = json.dumps(
+        {
+            "trainer": {"max_epochs": trainer["max_epochs"]},
+            "model": {"optimizer": {"init_args": {"lr": arguments.get("lr")}}},
+        }
+    )

@@ -8,15 +8,14 @@ preprocessing record.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from src.calibration import Decision, fit_decision
@@ -25,7 +24,8 @@ from src.class_weights import ClassWeights, balanced_weights, check_class_weight
 from src.errors import UserError
 from src.metrics import quick_scores
 from src.models import SeedCNN
-from src.param_groups import build_optimizer, check_rates, layers_of
+from src.optimizing import named_refusals, with_schedule
+from src.param_groups import build_optimizer, layers_of
 from src.preprocess import Preprocessing
 from src.table import Table
 from src.train_metrics import TrainMetrics
@@ -123,8 +123,6 @@ class Classifier(LightningModule):
         self.take_preprocessing(data.preprocessing)
         if stage == "fit" and self.class_weights == "balanced":
             self.take_counts(data.train_counts)
-        if stage == "fit" and self.trainer.ckpt_path is None:
-            self.load_pretrained()
         if self.compile_net:
             # In place, so that the names in a checkpoint stay; each shape by itself, so that what
             # is compiled does not depend on the shapes before it.
@@ -167,6 +165,11 @@ class Classifier(LightningModule):
         if isinstance(named := self.hparams.get("optimizer"), dict):  # what checkpoints say
             named["init_args"] = {**(named.get("init_args") or {}), "lr": lr}
 
+    def expect_checkpoint(self) -> None:
+        """Load no weights of elsewhere: a checkpoint will give all of them."""
+        if getattr(self.net, "weights_due", False):
+            self.net.weights_due = False  # type: ignore[assignment]  # see src.models.backbone
+
     def load_pretrained(self) -> bool:
         """Let a network that starts from weights of elsewhere load them; return whether it did.
 
@@ -198,7 +201,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch; the metrics are counted as integers."""
         logits = self(batch["image"])
-        loss: Tensor = self.loss(logits, batch["target"])
+        loss: Tensor = self.loss(logits, batch.get("target_shares", batch["target"]))
         self.train_metrics.update(loss, logits, batch["target"])
         self.log("train/loss_step", loss)
         return loss
@@ -224,8 +227,9 @@ class Classifier(LightningModule):
         Raises:
             UserError: for a value that one of them refuses.
         """
-        with _named_refusals():
-            return self._optimizers()
+        self.load_pretrained()  # by now a checkpoint has given its weights, if there is one
+        with named_refusals():
+            return with_schedule(self.build_optimizer(), self.make_scheduler, self.trainer)
 
     def build_optimizer(self, net: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return a new optimizer on the parameters, in groups: see `src.param_groups`.
@@ -236,39 +240,10 @@ class Classifier(LightningModule):
         Raises:
             UserError: for a value that it refuses.
         """
-        with _named_refusals():
+        with named_refusals():
             return build_optimizer(
                 self.make_optimizer, net or self, net or self.net, self.layer_decay
             )
-
-    def _optimizers(self) -> Any:
-        optimizer = self.build_optimizer()
-        if self.make_scheduler is None:
-            return optimizer
-        rates = [group["lr"] for group in optimizer.param_groups]
-        scheduler = self._schedule(optimizer)
-        check_rates(optimizer, rates, type(scheduler).__name__)
-        plan: dict[str, Any] = {"scheduler": scheduler}
-        plan["interval"] = "step" if hasattr(scheduler, "total_steps") else "epoch"
-        if isinstance(scheduler, ReduceLROnPlateau):
-            plan["monitor"] = scheduler.monitor
-            plan["frequency"] = self.trainer.check_val_every_n_epoch or 1  # it needs a new score
-        return {"optimizer": optimizer, "lr_scheduler": plan}
-
-    def _schedule(self, optimizer: torch.optim.Optimizer) -> Any:
-        assert self.make_scheduler is not None
-        try:
-            return self.make_scheduler(optimizer)
-        except (TypeError, ValueError) as error:  # a schedule that must know where it ends
-            if "total_steps" not in str(error):
-                raise
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise UserError(
-                "the schedule needs to know where it ends and the run has no end. "
-                "Set --trainer.max_epochs or --trainer.max_steps."
-            )
-        return self.make_scheduler(optimizer, total_steps=int(steps))  # type: ignore[call-arg]
 
     # Evaluation: rows now, the table at the end
 
@@ -377,12 +352,3 @@ class Classifier(LightningModule):
             self.preprocessing = Preprocessing.from_dict(checkpoint["preprocessing"])
         self.scores = checkpoint.get("scores", {})
         self._saved_metrics = checkpoint.get("train_metrics", {})
-
-
-@contextmanager
-def _named_refusals() -> Iterator[None]:
-    """Turn what an optimizer or a schedule refuses into a UserError that names the options."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model.optimizer or model.scheduler: {error}.") from error

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 
-from src import checkpoint, fitting, going_on, hardware, results, settling
+from src import fitting, going_on, hardware, settling
 from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule
@@ -44,6 +44,7 @@ from src.run_rules import (
     with_values,
     without_option,
 )
+from src.scoring import Scoring
 from src.trust import root_for_lightning
 
 _NOT_STORED = (
@@ -315,26 +316,13 @@ class WaggleCLI(LightningCLI):
 
     def validate(self, **parts: Any) -> None:
         """Score the validation pictures; writes validate.json and validate.csv."""
-        self._score("validate", parts)
+        self._scoring().score("validate", {**parts, "verbose": False})
 
     def test(self, **parts: Any) -> None:
         """Score the test pictures; writes test.json and test.csv."""
         self.model.flips = self.options.flips
-        self._score("test", parts, "_flips" if self.model.flips else "")
-
-    def _score(self, command: str, parts: dict[str, Any], suffix: str = "") -> None:
-        self._evaluate(command, {**parts, "verbose": False})
-        if self.options.trainer.fast_dev_run or not self.trainer.is_global_zero:
-            return
-        folder, path = self.plan.folder, self.plan.checkpoint
-        assert folder is not None and path is not None
-        index = self.datamodule.index(command)
-        more = {"checkpoint": path.name, "data_fingerprint": index.fingerprint()}
-        target = folder.path / f"{command}{suffix}.json"
-        results.write_scores(
-            target, index.paths, self.model.table, index.classes, self.model.decision, more
-        )
-        print(target)
+        suffix = "_flips" if self.model.flips else ""
+        self._scoring().score("test", {**parts, "verbose": False}, suffix)
 
     def predict(self, **parts: Any) -> None:
         """Predict every picture; replaces predictions.csv.
@@ -342,45 +330,8 @@ class WaggleCLI(LightningCLI):
         Raises:
             UserError: at the end, if files could not be decoded and data.on_bad_image is `error`.
         """
-        self._evaluate("predict", {**parts, "return_predictions": False})
-        if self.options.trainer.fast_dev_run or not self.trainer.is_global_zero:
-            return
-        folder, data = self.plan.folder, self.datamodule
-        assert folder is not None
-        found = data.found("predict")
-        results.write_predictions(
-            folder.predictions,
-            found.listed,
-            found.errors,
-            found.index.paths,
-            self.model.table,
-            data.classes,
-            self.model.decision,
-        )
-        print(folder.predictions)
-        if found.errors and data.on_bad_image == "error":
-            raise UserError(
-                f"{len(found.errors)} of {len(found.listed)} files can't be decoded; the column "
-                "error says why. --data.on_bad_image skip takes this as no mistake."
-            )
+        self._scoring().predict({**parts, "return_predictions": False})
 
-    def _evaluate(self, command: str, parts: dict[str, Any]) -> None:
-        path = self.plan.checkpoint
-        assert path is not None
-        content = checkpoint.read_checkpoint(path)
-        if self.plan.folder is not None and path.parent == self.plan.folder.checkpoints:
-            checkpoint.check_belongs(path, content, self.plan.folder.run_id)
-        checkpoint.check_fits(path, content, self.model)
-        checkpoint.check_preprocessing(path, content, self.datamodule.preprocessing.to_dict())
+    def _scoring(self) -> Scoring:
         self.datamodule.samples = self.samples
-        self.datamodule.prepare(command)
-        keep_freed_memory()
-        evaluate = getattr(self.trainer, command)
-        evaluate(**parts, ckpt_path=path, weights_only=True)
-        if self.model.table is None:
-            raise UserError(
-                f"nothing was scored: --trainer.limit_{command}_batches is 0. Leave it out."
-            )
-        notes = self.datamodule.found(command).notes
-        if notes and self.trainer.is_global_zero:
-            print(f"notes: {', '.join(f'{n} {note}' for note, n in notes.items())}")
+        return Scoring(self.trainer, self.model, self.datamodule, self.plan)

@@ -54,6 +54,7 @@ def starting_weights(
         checkpoint.check_goes_on(plan.checkpoint, content)
         checkpoint.check_fits(plan.checkpoint, content, model)
         checkpoint.check_groups(plan.checkpoint, content, model.build_optimizer())
+        model.expect_checkpoint()
         return []
     if not options.init_from:
         if options.init_optimizer:

@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from src.budget import Budget, seconds_to_validate
 from src.classifier import Classifier
 from src.config_check import read_config
+from src.data import trial
 from src.data.datamodule import DataModule
 from src.data.workers import few, own_cores
 from src.errors import RunFailureError, UserError
@@ -129,10 +130,10 @@ def pace_of(trainer: Any, model: Classifier, data: DataModule) -> Pace:
     return measure(
         model.net,
         model.loss,
-        data.batches_to_try(few(cores)),
+        trial.batches(data, few(cores)),
         trainer.strategy.root_device,
         trainer.precision,
-        data.batches_to_try() if cores > 1 else None,
+        trial.batches(data) if cores > 1 else None,
     )
 
 
@@ -150,7 +151,7 @@ def settle_rate(trainer: Any, model: Classifier, data: DataModule, folder: RunFo
         model.net,
         model.loss,
         model.build_optimizer,
-        data.batches_to_try(few(own_cores(trainer.num_devices))),
+        trial.batches(data, few(own_cores(trainer.num_devices))),
         trainer.strategy.root_device,
         trainer.precision,
     )
@@ -215,16 +216,16 @@ def settle_epochs(
 
 def _measure(trainer: Any, model: Classifier, data: DataModule) -> Budget:
     devices = trainer.num_devices
-    pace, workers = pace_of(trainer, model, data), data.workers_of_training(devices)
+    pace, workers = pace_of(trainer, model, data), trial.workers_of_training(data, devices)
     beside = trainer.strategy.root_device.type == "cpu"
     validation = seconds_to_validate(
-        model.net, data.blocks_to_try(), trainer.strategy.root_device, trainer.precision
+        model.net, trial.blocks(data), trainer.strategy.root_device, trainer.precision
     )
     share = devices if beside else 1  # the processes compute on the same cores
     return Budget(
         share * pace.seconds(workers, own_cores(devices)),
-        data.steps_of_epoch(devices),
-        share * validation * math.ceil(data.validation_blocks / devices),
+        trial.steps_of_epoch(data, devices),
+        share * validation * math.ceil(trial.blocks_of_validation(data) / devices),
     )
 
 

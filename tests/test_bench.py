@@ -18,6 +18,7 @@ from src.bench import main
 from src.bench_report import allowed_by_cores, ratio, spread, table
 from src.busy import BusyGpu
 from src.cases import Case
+from src.data import trial
 from src.measure import Bench, _Clock
 from src.models import SmallResNet
 from src.startup import children, private_memory, start_twice
@@ -122,7 +123,7 @@ def test_private_memory_is_what_a_process_writes_to() -> None:
 def test_few_pictures_make_ten_whole_batches(root: Path) -> None:
     """So that batches of 1,024 can be measured on the built-in pictures."""
     measured = Bench(Case("SmallResNet", 32, 40, SmallResNet), root)
-    batches = measured.data.batches_to_try()
+    batches = trial.batches(measured.data)
     first, *others = [next(batches) for _ in range(10)]
     assert {len(batch["image"]) for batch in (first, *others)} == {40}
     seen = torch.cat([batch["index"] for batch in (first, *others)]).tolist()

@@ -1,9 +1,7 @@
 """The LightningDataModule: wires index, audit, dataset, order and augmentation together."""
 
-import math
 import sys
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -253,43 +251,15 @@ class DataModule(LightningDataModule):
         """Whether anything is decoded or augmented for a batch of the training."""
         return self.pictures("fit", TRAIN, self.augmentation).costs
 
-    def batches_to_try(self, threads: int = 1) -> Iterator[Batch]:
-        """Yield batches of the training for ever, made in this process by so many threads."""
-        pictures = self.pictures("fit", TRAIN, self.augmentation)
-        pictures.threads = threads
-        batches = TrainBatches(len(pictures), self.batch_size, self.seed)
-        for batches.epoch in count():
-            yield from map(pictures.__getitems__, batches)
-
-    def blocks_to_try(self) -> Iterator[Batch]:
-        """Yield the blocks of the validation of a training, made in this process."""
-        pictures = self._validated()
-        pictures.threads = few(own_cores(1))
-        blocks = EvaluationBlocks(len(pictures), min(self.eval_batch_size, len(pictures)))
-        yield from map(pictures.__getitems__, blocks)
-
-    @property
-    def validation_blocks(self) -> int:
-        """How many blocks a validation of the training has."""
-        return math.ceil(len(self._validated()) / self.eval_batch_size)
-
-    def steps_of_epoch(self, processes: int) -> int:
-        """Return how many steps an epoch of so many processes has."""
-        number = len(self.pictures("fit", TRAIN))
-        return len(TrainBatches(number, self.batch_size, self.seed, 0, processes))
-
-    def workers_of_training(self, processes: int) -> int:
-        """Return how many worker processes make the batches of each of so many processes."""
-        return self._workers(self.pictures("fit", TRAIN, self.augmentation), own_cores(processes))
-
-    def _validated(self) -> Pictures:
+    def validated(self) -> Pictures:
+        """Return the pictures that a training is validated on."""
         return self.pictures("fit", "test" if self.validate_on_test else "val")
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Return the loader of the validation blocks; none if data.val_fraction is 0."""
         if self.trainer.state.fn == "validate":  # type: ignore[union-attr]
             return self._blocks(self.pictures("validate"))
-        pictures = self._validated()
+        pictures = self.validated()
         return self._blocks(pictures) if len(pictures) else []
 
     def test_dataloader(self) -> ResumableLoader:
@@ -351,11 +321,12 @@ class DataModule(LightningDataModule):
     def _loader(self, pictures: Pictures, batches: Any) -> ResumableLoader:
         trainer: Any = self.trainer
         cores = own_cores(trainer.num_devices)
-        workers = self._workers(pictures, cores)
+        workers = self.workers(pictures, cores)
         pictures.threads = 1 if workers else few(cores)
         return make_loader(pictures, batches, workers, trainer.strategy.root_device)
 
-    def _workers(self, pictures: Pictures, cores: int) -> int:
+    def workers(self, pictures: Pictures, cores: int) -> int:
+        """Return how many processes of so many cores make the batches of these pictures."""
         if self.num_workers != "auto":
             return self.num_workers
         if not pictures.costs:

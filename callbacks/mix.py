@@ -67,7 +67,7 @@ def _cut(
 ) -> tuple[Tensor, float]:
     """Return pictures with one rectangle of the others, and the share of what is left of them."""
     height, width = pixels.shape[1:3]
-    tall, wide = (round(side * (1 - share) ** 0.5) for side in (height, width))
+    tall, wide = (int(side * (1 - share) ** 0.5) for side in (height, width))
     top, left = draw.integers(height - tall + 1), draw.integers(width - wide + 1)
     cut = pixels.clone()
     rows, columns = slice(top, top + tall), slice(left, left + wide)

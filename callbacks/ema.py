@@ -126,6 +126,11 @@ class EMA(EMAWeightAveraging):
         self._raw = {name: tensor.clone() for name, tensor in live.items()}
         _copy(self._average, live)
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the copies go; the module keeps the average."""
+        if stage == "fit":
+            self._average, self._raw = {}, {}
+
     # Checkpoints: laid out as Lightning's own, whether or not the module holds the average
 
     def on_save_checkpoint(

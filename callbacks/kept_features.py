@@ -24,6 +24,8 @@ class KeptFeatures(Callback):
     Needs a network that has `features` and is `frozen`, and no `data.augment`.
     """
 
+    changes_steps = True  # so --minutes can't time them beforehand
+
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}  # split -> features, float [N, F], on the device
         self._swapped: tuple[dict[str, Tensor], Tensor] | None = None  # a batch and its pictures
@@ -32,7 +34,7 @@ class KeptFeatures(Callback):
         """Check that features stay what they are.
 
         Raises:
-            UserError: if the network is not frozen, or pictures are augmented.
+            UserError: if the network is not frozen, or pictures are augmented or changed.
         """
         if stage != "fit":
             return
@@ -48,6 +50,14 @@ class KeptFeatures(Callback):
                 "callbacks.KeptFeatures keeps the features of each picture once, and data.augment "
                 "makes other pictures in every epoch. Leave one of the two out."
             )
+        others: Any = trainer
+        for other in others.callbacks:
+            if getattr(other, "changes_pictures", False):
+                raise UserError(
+                    "callbacks.KeptFeatures keeps the features of each picture once, and "
+                    f"callbacks.{type(other).__name__} changes the pictures. Leave one of the two "
+                    "out."
+                )
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Have the features ready before the first batch."""
@@ -162,6 +172,10 @@ def _features(trainer: Trainer, module: LightningModule, pixels: Tensor) -> Any:
         return net.features(pixels.to(module.device)).float().cpu().numpy()
 
 
+def _constants(net: nn.Module) -> tuple[Any, Any]:
+    return getattr(net, "mean", None), getattr(net, "std", None)
+
+
 def _fingerprint(trainer: Trainer, module: LightningModule) -> str:
     """Return what features depend on besides the pictures: network, weights, arithmetic."""
     net: Any = module.net
@@ -173,4 +187,4 @@ def _fingerprint(trainer: Trainer, module: LightningModule) -> str:
     device = module.device
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     arithmetic = (trainer.precision, chip, torch.__version__, torch.get_num_threads())
-    return f"{digest.hexdigest()} {net.mean} {net.std} {arithmetic}"
+    return f"{digest.hexdigest()} {_constants(net)} {arithmetic}"

@@ -17,8 +17,9 @@ class Mix(Callback):
     MixUp (Zhang et al. 2018, arXiv 1710.09412) takes a weighted mean of the two pictures; CutMix
     (Yun et al. 2019, arXiv 1905.04899) puts a rectangle of the other one in. With both, each batch
     has one of them by chance. The share of the picture itself is at least a half, so train/accuracy
-    counts by its own class. All of it is drawn from the random numbers of the step, so a resumed
-    run draws the same.
+    counts by its own class. With `model.class_weights` the loss of a batch is divided by its size,
+    as torch does for shares, and not by the sum of its weights. All of it is drawn from the random
+    numbers of the step, so a resumed run draws the same.
 
     Args:
         mixup: Of Beta(mixup, mixup), from which the share is drawn; 0 does without. Small numbers
@@ -29,6 +30,8 @@ class Mix(Callback):
         UserError: for numbers below 0, or if both are 0.
     """
 
+    changes_pictures = True  # so their features can't be kept
+
     def __init__(self, mixup: float = 0.2, cutmix: float = 1.0) -> None:
         if min(mixup, cutmix) < 0 or mixup == cutmix == 0:
             raise UserError(
@@ -36,6 +39,23 @@ class Mix(Callback):
                 "one of them above 0. Leave the callback out to blend nothing."
             )
         self.mixup, self.cutmix = mixup, cutmix
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that the loss takes shares.
+
+        Raises:
+            UserError: if it takes numbers of classes alone.
+        """
+        module: Any = pl_module
+        shares = torch.full((2, module.num_classes), 1 / module.num_classes)
+        try:
+            module.loss.cpu()(torch.zeros_like(shares), shares)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise UserError(
+                "callbacks.Mix gives the loss a share for each class, float [B, C], and "
+                f"{type(module.loss).__name__} fails on that: {error}. Take the cross entropy, or "
+                "leave the callback out."
+            ) from error
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

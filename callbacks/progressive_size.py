@@ -9,14 +9,14 @@ from torch import Tensor
 
 from src.errors import UserError
 
-_STEP = 16  # pixels: a network that halves sides four times meets no odd one
+_STEP = 32  # pixels: a network that halves sides five times meets no odd one
 
 
 class ProgressiveSize(Callback):
     """Shrinks the training pictures by a share that falls from epoch to epoch.
 
     In epoch e of E the side is `start + (full - start) * e / (full_from * E)`, at most full, in
-    steps of 16 pixels; full is the side that `data.augment` crops. The time of a step goes with the
+    steps of 32 pixels; full is the side that `data.augment` crops. The time of a step goes with the
     square of the side (Touvron et al. 2019, arXiv 1906.06423, 3; Howard et al. 2018, DAWNBench).
     Nothing but training pictures is shrunk, and the size follows from the epoch alone, so a resumed
     run goes on the same.
@@ -30,6 +30,7 @@ class ProgressiveSize(Callback):
             epochs.
     """
 
+    changes_pictures = True  # so their features can't be kept
     spans_the_run = True  # so a run that goes on may not change its length
 
     def __init__(self, start: int = 96, full_from: float = 0.7) -> None:

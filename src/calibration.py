@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from src.errors import UserError
+from src.roots import root
 from src.table import Float64s, Int64s, Table, log_softmax
 
 BINS = 15
 _MOST = 20.0  # a temperature lies between this and its inverse
-_STEPS = 100  # halvings: more than float64 has digits
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,23 @@ class Decision:
         return cls(temperature, None if threshold is None else float(threshold))
 
 
-def fit_decision(table: Table) -> Decision:
+def read_decision(data: Any) -> Decision:
+    """Return the decision that a checkpoint holds.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        return Decision.from_dict(data)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the checkpoint's decision is damaged ({type(error).__name__}: {error}): found is "
+            f"{data!r}, expected are temperature and threshold. Score it with --model.calibrate "
+            "false, or take another checkpoint."
+        ) from error
+
+
+def fit_decision(table: Table, with_threshold: bool = True) -> Decision:
     """Return the decision that the labelled samples of a validation ask for.
 
     The temperature minimises their cross entropy. The threshold is where a shift of the logits'
@@ -67,6 +84,11 @@ def fit_decision(table: Table) -> Decision:
     number from all samples, unlike the threshold of the highest accuracy, which follows the few
     samples near it. Both take the targets a little apart from 0 and 1, as Platt (1999) does, so
     that samples without a mistake do not ask for endless certainty.
+
+    Args:
+        table: The validation.
+        with_threshold: Whether two classes get one; not where small classes are to count for more
+            than their share, since the threshold goes by the shares.
 
     Returns:
         A temperature of 1 and no threshold where a logit is not finite, or the samples are not of
@@ -78,7 +100,7 @@ def fit_decision(table: Table) -> Decision:
         return Decision()
     soft = soft_targets(rows.target, values.shape[1])
     temperature = _fit_temperature(values, soft)
-    if values.shape[1] != 2:
+    if values.shape[1] != 2 or not with_threshold:
         return Decision(temperature)
     return Decision(temperature, _fit_threshold(values / temperature, soft[:, 1]))
 
@@ -99,7 +121,7 @@ def _fit_temperature(logits: Float64s, soft: Float64s) -> float:
         shares = np.exp(log_softmax(inverse * logits))
         return float((shares * logits).sum(axis=1).mean()) - wanted
 
-    return math.exp(-_root(slope, -math.log(_MOST), math.log(_MOST)))
+    return math.exp(-root(slope, -math.log(_MOST), math.log(_MOST)))
 
 
 def _fit_threshold(logits: Float64s, second: Float64s) -> float:
@@ -115,19 +137,11 @@ def _fit_threshold(logits: Float64s, second: Float64s) -> float:
         return float(_sigmoid(difference + shift).mean()) - wanted
 
     ends = np.abs(difference).max() + 20.0
-    return float(_sigmoid(np.array(-_root(excess, -ends, ends))))
+    return float(_sigmoid(np.array(-root(excess, -ends, ends))))
 
 
 def _sigmoid(x: Float64s) -> Float64s:
     return np.exp(-np.logaddexp(0.0, -x))
-
-
-def _root(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a rising function crosses zero, or the end that is nearer to it."""
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
-    return (low + high) / 2
 
 
 def brier_scores(probabilities: Float64s, target: Int64s) -> Float64s:
@@ -159,9 +173,25 @@ def calibration_error(
     Returns:
         A number of 0 to 1.
     """
-    order = np.argsort(confidence, kind="stable")
-    if counts is not None:
-        order = np.repeat(order, counts[order])
-    excess = confidence[order] - right[order]
-    starts = np.arange(min(bins, excess.size)) * excess.size // min(bins, excess.size)
-    return float(np.abs(np.add.reduceat(excess, starts)).sum() / excess.size)
+    return calibration_statistic(confidence, right, bins)(
+        np.ones(confidence.size, np.int64) if counts is None else counts
+    )
+
+
+def calibration_statistic(
+    confidence: Float64s, right: NDArray[np.bool_], bins: int = BINS
+) -> Callable[[Int64s], float]:
+    """Return the error as a function of how often each sample counts; see `calibration_error`."""
+    values, group = np.unique(confidence, return_inverse=True)
+    excess = confidence - right
+
+    def error(counts: Int64s) -> float:
+        # Samples of one confidence share their mean, so no order of theirs matters.
+        sizes = np.bincount(group, counts, values.size).astype(np.int64)
+        means = np.bincount(group, counts * excess, values.size) / np.maximum(sizes, 1)
+        ordered = np.repeat(means, sizes)
+        most = min(bins, ordered.size)
+        starts = np.arange(most) * ordered.size // most
+        return float(np.abs(np.add.reduceat(ordered, starts)).sum() / ordered.size)
+
+    return error

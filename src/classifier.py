@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from src.calibration import Decision, fit_decision
+from src.calibration import Decision, fit_decision, read_decision
 from src.checkpoint import read_checkpoint
 from src.class_weights import ClassWeights, balanced_weights, check_class_weights
 from src.errors import UserError
@@ -281,13 +281,25 @@ class Classifier(LightningModule):
         if self.trainer.sanity_checking:
             return
         fits = self.trainer.state.fn == "fit"
-        if fits and self.calibrate:
-            self.decision = fit_decision(table)
+        if fits and self._calibrates:
+            self.decision = fit_decision(table, not self._balanced)
         found = quick_scores(table, self.decision)
         self.scores = {f"val/{name}": value for name, value in found.items()}
         if fits:
             self.scores = self.train_scores() | self.scores
         self.log_dict(self.scores)
+
+    @property
+    def _calibrates(self) -> bool:
+        """Whether a decision is fitted; never to test pictures."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return self.calibrate and not getattr(data, "validate_on_test", False)
+
+    @property
+    def _balanced(self) -> bool:
+        """Whether small classes count for more, which a threshold by their shares would undo."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return self.class_weights is not None or getattr(data, "sampling", None) == "balanced"
 
     def on_test_epoch_end(self) -> None:
         """Make the table that test.json is read off."""
@@ -346,8 +358,14 @@ class Classifier(LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them back."""
-        self.decision = Decision.from_dict(checkpoint.get("decision", Decision().to_dict()))
+        """Take them back.
+
+        Raises:
+            UserError: if the decision is damaged.
+        """
+        self.decision = Decision()
+        if self.calibrate and "decision" in checkpoint:
+            self.decision = read_decision(checkpoint["decision"])
         if "preprocessing" in checkpoint:
             self.preprocessing = Preprocessing.from_dict(checkpoint["preprocessing"])
         self.scores = checkpoint.get("scores", {})

@@ -22,7 +22,7 @@ from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
 from src.errors import RunFailureError, UserError
 from src.failures import place, raised_in
-from src.loop import loop_callbacks, scoring_callbacks
+from src.loop import StepSeed, loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
 from src.loop.progress import shows_bar
@@ -171,7 +171,7 @@ class WaggleCLI(LightningCLI):
         check_extras(options.trainer.logger)
         self.plan: Plan = plan_command(command, options)
         if command == "fit":
-            settling.check(options, os.environ)
+            settling.check(options, self.plan, os.environ)
             settling.take_settled(options, self.plan, os.environ)
             settling.settle_net(options.model)
         self.samples = (
@@ -227,7 +227,10 @@ class WaggleCLI(LightningCLI):
         else:  # not the current folder: what lies there is nobody's choice for this run
             scratch = kwargs["default_root_dir"] = tempfile.mkdtemp()
             weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        return super().instantiate_trainer(plugins=plugins, **kwargs)
+        trainer: Any = super().instantiate_trainer(plugins=plugins, **kwargs)
+        # Before all others, so that theirs are the random numbers of the step too.
+        trainer.callbacks.sort(key=lambda callback: not isinstance(callback, StepSeed))
+        return trainer
 
     # The commands
 
@@ -248,13 +251,13 @@ class WaggleCLI(LightningCLI):
         print(fitting.describe_net(self.model), flush=True)
         if slow := hardware.slow_precision(trainer.precision, trainer.strategy.root_device):
             print(f"WARNING: {slow}", file=sys.stderr)
-        if not self._settle():
-            return
-        fingerprint = self.datamodule.index("fit").fingerprint()
-        drift = going_on.settle_drift(
-            trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift
-        )
         try:
+            if not self._settle():
+                return
+            fingerprint = self.datamodule.index("fit").fingerprint()
+            drift = going_on.settle_drift(
+                trainer, self.stored_config, fingerprint, plan.checkpoint, options.allow_drift
+            )
             if plan.folder is not None:
                 self._begin(plan.folder, drift)
             self.trainer.fit(**parts, ckpt_path=plan.checkpoint, weights_only=True)

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NoReturn
 
 from src.errors import UserError
-from src.failures import end_with_message
+from src.failures import Parser, end_with_message
 from src.run import write_json
 from src.scored import COMMANDS, Scored, read_scored
 from src.verdicts import LETTERS, as_json, compare, report
@@ -30,14 +29,9 @@ def main(args: Sequence[str] | None = None) -> int:
     return outcome.code
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
-    made = _Parser(
+    made = Parser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="Say whether runs differ in accuracy on the same pictures, beyond chance.",

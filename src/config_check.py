@@ -197,3 +197,12 @@ def explain(message: str, allowed: Iterable[str]) -> str:
     text = " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     return _KEY.sub(f"{where}:", text).replace(":: ", ": ")
+
+
+def flat(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by their dotted names; an empty one is a value."""
+    if isinstance(node, Mapping) and node:
+        for key, child in node.items():
+            yield from flat(child, f"{name}.{key}".lstrip("."))
+    else:
+        yield name, node

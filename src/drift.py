@@ -1,11 +1,11 @@
 """What may change when a run goes on, and what would make it another run."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.config_check import resolve
+from src.config_check import flat, resolve
 from src.hardware import full_precision
 
 # Of data: where the pictures lie and how they are fetched. The fingerprint says what they are.
@@ -72,7 +72,7 @@ def made_with(config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, 
             **{name: trainer.get(name) for name in (*_FIXED_TRAINER, *_LENGTHS)},
         },
     }
-    return {**dict(_flat(part, "")), **facts}
+    return {**dict(flat(part)), **facts}
 
 
 def changes(
@@ -132,11 +132,3 @@ def _takes_total(spec: Mapping[str, Any]) -> bool:
     found = resolve(str(spec["class_path"]), "model.scheduler")
     fixed = (spec.get("init_args") or {}).get("total_steps") is not None
     return found is not None and not fixed and "total_steps" in inspect.signature(found).parameters
-
-
-def _flat(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for key, child in node.items():
-            yield from _flat(child, f"{name}.{key}".lstrip("."))
-    else:
-        yield name, node

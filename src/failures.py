@@ -27,6 +27,14 @@ _OURS = re.compile(r"^src\.errors\.\w+: ", re.MULTILINE)
 _RAISED = re.compile(r"^[\w.]+(?:Error|Exception|Interrupt): ", re.MULTILINE)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser of options whose complaints are mistakes of the user's like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError instead of ending the process."""
+        raise UserError(f"{message}. See --help.")
+
+
 @dataclass
 class Outcome:
     """The exit code of a command that is over."""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.pace import autocast
 
 Batch = dict[str, Tensor]
@@ -57,10 +58,15 @@ def range_test(
         device: Where it is computed.
         precision: As for `trainer.precision`; only mixed ones make a difference.
         steps: At most, 2 or more.
+
+    Raises:
+        UserError: for an optimizer that tries several losses a step, such as LBFGS.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         net, loss = copy.deepcopy(net).to(device).train(), copy.deepcopy(loss).to(device)
         optimizer = make_optimizer(net)
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UserError("--find_lr: LBFGS searches for its own step. Choose its lr by hand.")
         found = _losses(net, loss, optimizer, islice(batches, steps), device, precision, steps)
     rates = [_rate(number, steps) for number in range(len(found))]
     smooth = smoothed(found)
@@ -85,6 +91,7 @@ def _losses(
     top = max(group["lr"] for group in optimizer.param_groups) or 1.0
     shares = [group["lr"] / top for group in optimizer.param_groups]
     found: list[float] = []
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "16-mixed")
     for number, batch in enumerate(batches):
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = share * _rate(number, steps)
@@ -94,8 +101,9 @@ def _losses(
         if not math.isfinite(found[-1]) or smoothed(found)[-1] > _DIVERGED * min(smoothed(found)):
             break
         optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from src.calibration import Decision, brier_scores, calibration_error
+from src.calibration import Decision, brier_scores, calibration_error, calibration_statistic
 from src.errors import RunFailureError
 from src.intervals import (
     Statistic,
@@ -116,6 +116,7 @@ def scores(
     counts = confusion_counts(rows.target, predicted, len(classes))
     drawn = _drawn(rows, predicted)
     quick = quick_scores(rows, decision)
+    before = _calibration(rows, Decision())
     per_class = {name: _class_scores(counts, c) for c, name in enumerate(classes)}
     for c, row in enumerate(per_class.values()):
         row["f1_interval"] = _ends(percentile_interval(drawn["f1s"][:, c]))
@@ -130,8 +131,8 @@ def scores(
         "confusion": counts.tolist(),
         "calibration": {
             **decision.to_dict(),
-            "before": _calibration(rows, Decision()),
-            "after": _calibration(rows, decision),
+            "before": before,
+            "after": before if decision.temperature == 1 else _calibration(rows, decision),
         },
     }
 
@@ -201,7 +202,7 @@ def _calibration(rows: Table, decision: Decision) -> dict[str, Any]:
         {
             "loss": _weighted_mean(losses),
             "brier": _weighted_mean(briers),
-            "ece": lambda counts: calibration_error(confidence, right, counts),
+            "ece": calibration_statistic(confidence, right),
         },
         rows.target.size,
     )

@@ -33,7 +33,7 @@ class Pace:
 
     Attributes:
         data: Reading and augmenting, as it is done without workers.
-        step: Forward and backward, once the batch is there.
+        step: Forward, backward and the optimizer's step, once the batch is there.
         beside: Whether the step computes on the cores that make the data.
         worker: Reading and augmenting by one worker process.
     """
@@ -65,6 +65,7 @@ def measure(
     device: torch.device,
     precision: str,
     worker_batches: Iterator[Batch] | None = None,
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
 ) -> Pace:
     """Return the pace of a training; the network and the random numbers stay as they are.
 
@@ -76,14 +77,23 @@ def measure(
         device: Where the training will run.
         precision: As for `trainer.precision`.
         worker_batches: The same as one worker makes them; None means alike.
+        make_optimizer: Called with a copy of the network; None leaves its step out.
     """
     first = next(batches)
     ways = [batches] if worker_batches is None else [batches, worker_batches]
     making = [seconds_of(partial(next, way), SECONDS / len(ways)) for way in ways]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        step = make_step(copy.deepcopy(net), loss, device, precision)
+        copied = copy.deepcopy(net)
+        step = make_step(copied, loss, device, precision)
+        optimizer = make_optimizer(copied) if make_optimizer else None
         batch = {name: tensor.to(device) for name, tensor in first.items()}
-        seconds = seconds_of(lambda: step(batch), SECONDS, device)
+
+        def once() -> None:
+            step(batch)
+            if optimizer is not None:
+                optimizer.step(lambda: 0.0)  # a closure, for those that ask for one
+
+        seconds = seconds_of(once, SECONDS, device)
     return Pace(making[0], seconds, device.type == "cpu", making[-1])
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.intervals import Z_95
-
-_STEPS = 100  # halvings: more than float64 has digits
+from src.roots import root
 
 Bools = NDArray[np.bool_]
 
@@ -138,14 +137,8 @@ def tango_interval(
 
 def _upper_end(only_first: int, only_second: int, n: int, z: float) -> float:
     """Return the highest difference that the score test does not reject, by bisection."""
-    low, high = (only_second - only_first) / n, 1.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if _rejects(middle, only_first, only_second, n, z):
-            high = middle
-        else:
-            low = middle
-    return high
+    found = (only_second - only_first) / n
+    return root(lambda d: 1.0 if _rejects(d, only_first, only_second, n, z) else -1.0, found, 1.0)
 
 
 def _rejects(difference: float, only_first: int, only_second: int, n: int, z: float) -> bool:

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from src.child import require_well, run_child, sole_use
 from src.errors import StoppedRun, UserError
-from src.failures import end_with_message
+from src.failures import Parser, end_with_message
 from src.repetition import (
     LOCK,
     check_same_data,
@@ -37,6 +37,8 @@ TAKEN = {
     "--ckpt_path": "a run that is not over goes on by itself",
     "--seed_everything": "--seeds lists them",
     "--trainer.fast_dev_run": "it keeps nothing that could be scored",
+    "--minutes": "settle it with fit once, and give --trainer.max_epochs as config.yaml says",
+    "--find_lr": "settle it with fit once, and give --model.optimizer.init_args.lr",
     "--config": "give it before the lone --",
     "-c": "give it before the lone --",
 }
@@ -97,14 +99,9 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options that are not those of fit."""
-    made = _Parser(
+    made = Parser(
         prog=PROGRAM,
         allow_abbrev=False,
         usage=f"{PROGRAM} --config C [--seeds 0,1,2] [--out DIR] [--test] [-- OPTIONS OF FIT]",

@@ -1,16 +1,16 @@
 """Runs that differ in their seed alone: whether they do, and what came out of them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from src.config_check import read_config
+from src.config_check import flat, read_config
 from src.errors import UserError
 from src.run import RunFolder, write_text
-from src.scored import COMMANDS
+from src.scored import COMMANDS, is_stale
 from src.spread import spread
 
 PLAN, LOCK = "plan.yaml", "lock"
@@ -97,19 +97,11 @@ def _named(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config as dotted names and values, without what no result depends on."""
-    return {name: value for name, value in _flat(config, "") if not _is_free(name)}
+    return {name: value for name, value in flat(config) if not _is_free(name)}
 
 
 def _is_free(name: str) -> bool:
     return any(name == free or name.startswith(f"{free}.") for free in _FREE)
-
-
-def _flat(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping) and node:
-        for key, child in node.items():
-            yield from _flat(child, f"{name}.{key}".lstrip("."))
-    else:
-        yield name, node
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], before: str = "was") -> list[str]:
@@ -146,6 +138,7 @@ def scores_of(folder: RunFolder, split: str) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text("utf-8"))
         is_best = found["checkpoint"] == folder.best.name or not folder.best.is_file()
+        is_best = is_best and not is_stale(folder.path, found)
         names = (*SCORES, "accuracy_interval", "n", "data_fingerprint")
         scores = {name: found[name] for name in names}
     except (OSError, ValueError, LookupError, TypeError):

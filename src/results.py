@@ -91,14 +91,14 @@ def _number(value: float | None) -> str:
 
 
 def _class_lines(scores: dict[str, Any]) -> list[str]:
-    """Lay out precision, recall, F1 and support, a line per class."""
+    """Lay out precision, recall and F1 with their intervals, and support; a line per class."""
     width = max(len("class"), *(len(name) for name in scores["classes"]))
-    lines = [f"{'class':<{width}}  precision  recall      f1  support"]
+    columns = ("precision", "recall", "f1")
+    heads = "".join(f"  {name:<26}" for name in columns)
+    lines = [f"{'class':<{width}}{heads}  support"]
     for name, row in scores["per_class"].items():
-        lines.append(
-            f"{name:<{width}}  {_number(row['precision']):>9}  {_number(row['recall']):>6}"
-            f"  {_number(row['f1']):>6}  {row['support']:>7}"
-        )
+        cells = "".join(f"  {_with_ends(row, column):<26}" for column in columns)
+        lines.append(f"{name:<{width}}{cells}  {row['support']:>7}")
     return lines
 
 

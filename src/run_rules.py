@@ -52,7 +52,7 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
 
 def with_values(args: Sequence[str]) -> list[str]:
     """Return the words of a command line, with the value of a `--find_lr` that has none."""
-    follow = [*args[1:], "--"]
+    follow = [*args[1:], "--"][: len(args)]
     return [
         f"{word}=stop" if word == "--find_lr" and follows.startswith("-") else word
         for word, follows in zip(args, follow, strict=True)

@@ -6,7 +6,7 @@ N pictures, C classes.
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from src.calibration import Decision
 from src.errors import UserError
 from src.run import write_text
+from src.seal import mark_of
 from src.table import UNLABELLED, Table
 
 COMMANDS = {"test": "test", "val": "validate"}  # split -> the command that scores it
 CHECKSUM = "csv_sha256"  # the key of test.json that ties test.csv to it
+MARK = "checkpoint_checksum"  # the key that ties test.json to what was scored
 _FIRST = ("path", "label", "predicted_class")
 
 
@@ -53,6 +55,17 @@ def write_scored(
     text = csv_text([_header(classes), *rows])
     write_text(path, text, errors="surrogateescape")
     return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_stale(folder: Path, found: Mapping[str, Any]) -> bool:
+    """Return whether the checkpoint has been replaced since it was scored.
+
+    Args:
+        folder: The run folder.
+        found: What test.json or validate.json says.
+    """
+    path = folder / "checkpoints" / Path(str(found["checkpoint"])).name
+    return path.is_file() and MARK in found and mark_of(path) != found[MARK]
 
 
 def _header(classes: Sequence[str]) -> list[str]:
@@ -124,6 +137,11 @@ def read_scored(folder: Path, split: str) -> Scored:
         data, expected = rows.read_bytes(), found.get(CHECKSUM)
         if sha256(data).hexdigest() != expected:
             raise UserError(f"{rows} is not the file that {summary.name} was made with. {again}")
+        if is_stale(folder, found):
+            raise UserError(
+                f"{summary} is of an earlier {found['checkpoint']}: the run has gone on since. "
+                f"{again}"
+            )
         return _scored(folder, found, data.decode("utf-8", "surrogateescape"))
     except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(

@@ -9,6 +9,8 @@ from src.data.datamodule import DataModule
 from src.errors import UserError
 from src.memory import keep_freed_memory
 from src.run_rules import Plan
+from src.scored import MARK
+from src.seal import mark_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Scoring:
         folder, path = self.plan.folder, self.plan.checkpoint
         assert folder is not None and path is not None and self.model.table is not None
         index = self.data.index(command)
-        more = {"checkpoint": path.name, "data_fingerprint": index.fingerprint()}
+        more = {
+            "checkpoint": path.name,
+            MARK: mark_of(path),
+            "data_fingerprint": index.fingerprint(),
+        }
         target = folder.path / f"{command}{suffix}.json"
         table, decision = self.model.table, self.model.decision
         results.write_scores(target, index.paths, table, index.classes, decision, more)

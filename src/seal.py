@@ -31,6 +31,18 @@ def seal(file: BinaryIO) -> None:
     file.write(_LENGTH + _comment(file, size))
 
 
+def mark_of(path: Path) -> str | None:
+    """Return the checksum that a checkpoint file carries; None for one that carries none.
+
+    It is not compared with the bytes: see `fault`.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _COMMENT_SIZE, 0))
+        tail = file.read()
+    return tail[len(_MARK) :].decode("ascii") if tail.startswith(_MARK) else None
+
+
 def fault(path: Path) -> str | None:
     """Return what is wrong with the bytes of a checkpoint file, None if nothing is.
 

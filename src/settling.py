@@ -28,69 +28,117 @@ from src.run import RunFolder, write_text
 from src.run_rules import Plan
 
 SETTLED = "WAGGLE_SETTLED"  # for the processes that the Trainer starts
-_LAUNCHED = ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID")
+_TIMED = ("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
 
 
-def check(options: Any, env: Mapping[str, str]) -> None:
+def check(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
     """Raise UserError where nothing can be settled by a measurement.
 
     Args:
         options: The parsed options of fit.
+        plan: What fit works on.
         env: The environment.
     """
-    if options.minutes is not None and options.minutes <= 0:
-        raise UserError(f"--minutes is {options.minutes:g}; allowed is a number above 0.")
+    if options.minutes is not None:
+        _check_minutes(options)
+    if options.find_lr is not None:
+        _check_find_lr(options, plan)
+    name = "--find_lr" if options.minutes is None else "--minutes"
     if options.minutes is None and options.find_lr is None:
         return
-    name = "--find_lr" if options.minutes is None else "--minutes"
-    if any(key in env for key in _LAUNCHED):
+    if plan.checkpoint is not None and not plan.resumes:
+        raise UserError(
+            f"{name} settles a run that begins with its own weights, and --ckpt_path "
+            f"{plan.checkpoint} goes on with another one. Give one of them."
+        )
+    several = int(env.get("SLURM_NTASKS", "1")) > 1 or options.trainer.num_nodes > 1
+    if several or "TORCHELASTIC_RUN_ID" in env:
         raise UserError(
             f"{name} is measured by the process that starts the others, and torchrun and SLURM "
             "start them all. Measure on one, then give what it wrote into its config.yaml."
         )
-    trainer = options.trainer
-    if options.minutes is not None and (trainer.max_steps != -1 or trainer.max_time is not None):
+
+
+def _check_minutes(options: Any) -> None:
+    minutes, trainer = options.minutes, options.trainer
+    if not 0 < minutes < math.inf:
+        raise UserError(f"--minutes is {minutes:g}; allowed is a number above 0.")
+    if trainer.max_steps != -1 or trainer.max_time is not None:
         raise UserError(
             "--minutes settles the number of epochs, and --trainer.max_steps or "
             "--trainer.max_time ends the run otherwise. Give one of them."
         )
+    given = [name for name in _TIMED if getattr(trainer, name) not in (None, 0, 0.0, 1.0)]
+    given += ["check_val_every_n_epoch"] if trainer.check_val_every_n_epoch not in (None, 1) else []
+    if given:
+        raise UserError(
+            f"--minutes times whole epochs with a validation after each, and --trainer.{given[0]} "
+            "is set. Leave it out, or give --trainer.max_epochs instead of the minutes."
+        )
 
 
-def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
-    """Put into the options what the run has settled already, instead of what it was asked for.
-
-    Raises:
-        UserError: if nothing but the range test was asked for, of a run that has begun.
-    """
+def _check_find_lr(options: Any, plan: Plan) -> None:
     if options.find_lr == "stop" and plan.resumes:
         raise UserError(
             "--find_lr tries rates for a new run, and --ckpt_path goes on with one. Give one of "
             "them."
         )
-    if plan.resumes and plan.folder is not None:
+    optimizer = options.model.optimizer
+    if options.find_lr == "go_on" and not hasattr(optimizer, "class_path"):
+        raise UserError(
+            "--find_lr go_on sets model.optimizer.init_args.lr, and model.optimizer is "
+            f"{optimizer}. Name it by class_path."
+        )
+
+
+def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
+    """Put into the options what the run has settled already, instead of what it was asked for."""
+    begun = plan.folder is not None and plan.folder.config.is_file()
+    if plan.folder is not None and begun:  # also before its first checkpoint
         settled = read_config(plan.folder.newest_config)
         if _is_open(options.model.net):
-            net = settled["model"]["net"]
-            _put_net(options.model, net["class_path"], net.get("init_args") or {})
+            for name in ("net", "optimizer"):  # both were settled together
+                spec = settled["model"][name]
+                setattr(options.model, name, _spec(spec["class_path"], spec.get("init_args") or {}))
     elif SETTLED in env and "LOCAL_RANK" in env:
         settled = json.loads(env[SETTLED])
     else:
         return
     if options.minutes is not None:
-        options.trainer.max_epochs, options.minutes = settled["trainer"]["max_epochs"], None
+        epochs = options.trainer.max_epochs = settled["trainer"]["max_epochs"]
+        options.minutes = None
+        _say(f"--minutes: settled when the run began, {epochs} epoch(s)", begun)
     if options.find_lr is not None:
-        rate = settled["model"]["optimizer"]["init_args"]["lr"]
-        options.model.optimizer.init_args.lr, options.find_lr = rate, None
+        rate = options.model.optimizer.init_args.lr = _rate_of(settled)
+        options.find_lr = None
+        _say(f"--find_lr: settled when the run began, {rate:g}", begun)
+
+
+def _say(line: str, begun: bool) -> None:
+    if begun and "LOCAL_RANK" not in os.environ:
+        print(line)
+
+
+def _rate_of(config: Mapping[str, Any]) -> float:
+    optimizer = config["model"]["optimizer"]
+    found = optimizer.get("init_args") if isinstance(optimizer, Mapping) else None
+    if not found or "lr" not in found:
+        raise UserError(
+            "--find_lr go_on: the run has begun with a rate that its config.yaml does not name. "
+            "Leave --find_lr out."
+        )
+    return float(found["lr"])
 
 
 def settle_net(options: Any) -> None:
     """Put the network that `BestOffline` stands for into the options of the model, and say so."""
     if not _is_open(options.net):
         return
-    net, init_args, better = choose()
-    _put_net(options, f"src.models.{net.__name__}", init_args)
-    if better:
-        print(f"WARNING: {better}", file=sys.stderr)
+    choice = choose()
+    options.net = _spec(f"src.models.{choice.net.__name__}", choice.init_args)
+    if choice.better:
+        options.optimizer = _spec("torch.optim.SGD", choice.optimizer)
+        print(f"WARNING: {choice.better}", file=sys.stderr)
 
 
 def _is_open(net: Any) -> bool:
@@ -99,11 +147,9 @@ def _is_open(net: Any) -> bool:
     return name in ("src.models.BestOffline", f"{BestOffline.__module__}.BestOffline")
 
 
-def _put_net(options: Any, class_path: str, init_args: Mapping[str, Any]) -> None:
-    arguments = Namespace(init_args)  # type: ignore[no-untyped-call]
-    options.net = Namespace(  # type: ignore[no-untyped-call]
-        class_path=class_path, init_args=arguments
-    )
+def _spec(class_path: str, init_args: Mapping[str, Any]) -> Any:
+    make: Any = Namespace  # which has no types
+    return make(class_path=class_path, init_args=make(dict(init_args)))
 
 
 def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | None:
@@ -134,6 +180,7 @@ def pace_of(trainer: Any, model: Classifier, data: DataModule) -> Pace:
         trainer.strategy.root_device,
         trainer.precision,
         trial.batches(data) if cores > 1 else None,
+        model.build_optimizer,
     )
 
 
@@ -170,17 +217,8 @@ def settle_rate(trainer: Any, model: Classifier, data: DataModule, folder: RunFo
 
 
 def take_rate(rate: float, model: Classifier, config: dict[str, Any]) -> None:
-    """Train at this rate, and say so in the config.
-
-    Raises:
-        UserError: if the config names no optimizer by class_path.
-    """
+    """Train at this rate, and say so in the config."""
     optimizer = config["model"]["optimizer"]
-    if not isinstance(optimizer, dict):
-        raise UserError(
-            f"--find_lr go_on sets model.optimizer.init_args.lr, and model.optimizer is "
-            f"{optimizer}. Name it by class_path."
-        )
     optimizer["init_args"] = {**(optimizer.get("init_args") or {}), "lr": rate}
     model.take_rate(rate)
 
@@ -202,7 +240,16 @@ def settle_epochs(
         config: As it will be stored; its number of epochs is set.
         minutes: Above 0, from the start of the process to the end of the run.
         began: When the process started, by `time.monotonic`.
+
+    Raises:
+        UserError: if a callback changes what a step takes.
     """
+    for callback in trainer.callbacks:
+        if getattr(callback, "changes_steps", False):
+            raise UserError(
+                f"--minutes times steps before the training, and {type(callback).__name__} makes "
+                "others of them. Give --trainer.max_epochs instead."
+            )
     budget = _measure(trainer, model, data)
     left = 60 * minutes - (time.monotonic() - began)
     epochs, seconds = budget.epochs(left), budget.of_epoch

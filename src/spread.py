@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-_STEPS = 100  # halvings: more than float64 has digits
+from src.roots import root
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
@@ -34,11 +34,8 @@ def t_quantile(freedom: int, level: float = 0.95) -> float:
         freedom: degrees of freedom, 1 or more.
         level: the probability, above 0 and below 1.
     """
-    low, high = 0.0, math.pi / 2
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    angle = root(lambda angle: _within(angle, freedom) - level, 0.0, math.pi / 2)
+    return math.sqrt(freedom) * math.tan(angle)
 
 
 def _within(angle: float, freedom: int) -> float:

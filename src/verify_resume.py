@@ -15,13 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 import yaml
 
 from src.errors import UserError
-from src.failures import end_with_message
+from src.failures import Parser, end_with_message
 from src.run import RunFolder
 from src.sameness import Comparison, compare_runs
 from src.sitting import Sitting, saved_step
@@ -104,14 +103,9 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(number) for number in text.split(",")))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options that are not those of fit."""
-    made = _Parser(
+    made = Parser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="Train a run in one go, and the same run killed at random moments and gone on "

@@ -1,6 +1,7 @@
 """Temperature, threshold and calibration error, against numbers worked out by hand."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from src.calibration import (
     brier_scores,
     calibration_error,
     fit_decision,
+    read_decision,
     soft_targets,
 )
+from src.errors import UserError
 from src.table import Table
 
 
@@ -152,3 +155,27 @@ class TestCalibrationError:
         rows = np.repeat(np.arange(40), counts)
         repeated = calibration_error(confidence[rows], right[rows])
         assert calibration_error(confidence, right, counts) == pytest.approx(repeated)
+
+    def test_ties_have_no_order(self) -> None:
+        """Half of the equal confidences are right, whichever half comes first."""
+        confidence, right = np.full(8, 0.75), np.array([True] * 4 + [False] * 4)
+        for order in (np.arange(8), np.arange(8)[::-1], np.arange(8).reshape(2, 4).T.ravel()):
+            assert calibration_error(confidence, right[order], bins=2) == pytest.approx(0.25)
+
+
+class TestOfACheckpoint:
+    @pytest.mark.parametrize("data", [{}, None, [], {"temperature": "x", "threshold": None}, 3])
+    def test_damaged(self, data: Any) -> None:
+        with pytest.raises(UserError, match="the checkpoint's decision is damaged"):
+            read_decision(data)
+
+    def test_no_number(self) -> None:
+        with pytest.raises(UserError, match="temperature nan"):
+            read_decision({"temperature": math.nan, "threshold": None})
+
+
+def test_without_a_threshold() -> None:
+    table, _ = drawn(400, 3.0, 1.0)
+    with_one, without = fit_decision(table), fit_decision(table, with_threshold=False)
+    assert with_one.threshold is not None and without.threshold is None
+    assert without.temperature == with_one.temperature

@@ -113,8 +113,14 @@ def test_the_loss_takes_the_shares(tmp_path: Path) -> None:
         callbacks=[Mix()],
     )  # fmt: skip
     trainer.fit(model, datamodule=DataModule(root=str(root), image_size=SIZE, batch_size=6))
-    assert [target.shape for target in seen] == [(6, 2), (6, 2)]
+    assert [target.shape for target in seen[1:]] == [(6, 2), (6, 2)]  # the first was a trial
     assert model.scores["train/accuracy"] * 12 == round(model.scores["train/accuracy"] * 12)
+
+
+def test_a_loss_that_takes_no_shares() -> None:
+    model = Classifier(2, net=Brightness, loss=nn.MultiMarginLoss())
+    with pytest.raises(UserError, match=r"callbacks\.Mix gives the loss .* MultiMarginLoss fails"):
+        Mix().setup(None, model, "fit")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(-0.1, 1.0), (0.2, -1.0), (0.0, 0.0)])

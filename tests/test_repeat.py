@@ -34,6 +34,7 @@ from src.repetition import (
 )
 from src.run import RunFolder
 from src.sameness import compare_runs
+from src.scored import read_scored
 from tests.cli.conftest import TINY, make_pictures
 from tests.helpers import ROOT
 from tests.slow import SECONDS
@@ -304,6 +305,19 @@ class TestCommand:
         Path("out/seed-1/validate.csv").unlink()
         assert main([*words_of(pictures), "--seeds=0,1"]) == 0
         assert asked == ["validate seed-0", "validate seed-1"]
+
+    def test_nor_are_those_of_a_run_that_has_gone_on(
+        self, asked: list[str], pictures: Path
+    ) -> None:
+        best = Path("out/seed-0/checkpoints/best.ckpt")
+        before = best.read_bytes()
+        other = Path("out/seed-1/checkpoints/best.ckpt").read_bytes()
+        best.write_bytes(other)
+        with pytest.raises(UserError, match=r"is of an earlier best\.ckpt: the run has gone on"):
+            read_scored(Path("out/seed-0"), "val")
+        assert scores_of(RunFolder("out/seed-0"), "val") is None
+        best.write_bytes(before)
+        assert scores_of(RunFolder("out/seed-0"), "val") is not None
 
     def test_another_plan_is_refused_before_anything_runs(
         self, asked: list[str], pictures: Path, capsys: pytest.CaptureFixture[str]

@@ -25,6 +25,7 @@ from src.data.kept import Floats, array_key, keep
 from src.data.loader import ResumableLoader, make_loader
 from src.data.sampler import EvaluationBlocks, TrainBatches
 from src.data.sources import Source
+from src.data.store import DECODER
 from src.data.transforms import Augmentation
 from src.data.workers import few, own_cores
 from src.errors import UserError
@@ -305,7 +306,7 @@ class DataModule(LightningDataModule):
             return np.concatenate(rows)[: len(pictures)]
 
         form = str(self._decoded["fit"].form(split))
-        key = array_key(about, form, str(size), *pictures.index.hashes)
+        key = array_key(about, DECODER, form, str(size), *pictures.index.hashes)
         return keep(place_of(self.decoding[0]), key, make)
 
     def _blocks(self, pictures: Pictures) -> ResumableLoader:

@@ -42,10 +42,13 @@ def keep(place: Path | None, key: str, make: Callable[[], Floats]) -> Floats:
     if place is None:
         return make()
     path = place / ARRAYS / f"{key}{ARRAY_SUFFIX}"
+    found = _read(path)
+    if found is not None:
+        return found
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(alone(path.parent / "lock", "computing the same"))
+            held.enter_context(alone(path.parent / "lock", "computing features"))
         except OSError as error:
             return _not_kept(make(), path, error)
         found = _read(path)

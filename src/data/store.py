@@ -16,6 +16,8 @@ from src.data.room import by_use
 from src.data.segments import HASHES, ROW, Segment, Stored
 from src.preprocess import Interpolation, Pixels, StoredRule
 
+DECODER = f"pillow-{PIL.__version__}"
+
 
 class PixelStore:
     """All pictures of one size and one rule that were decoded here.
@@ -37,7 +39,7 @@ class PixelStore:
         self.size, self.rule, self.interpolation = size, rule, interpolation
         self.place = place if place is not None else cache_home() / "pixels"
         how = rule if interpolation == "bilinear" else f"{rule}-{interpolation}"
-        self.folder = self.place / f"{how}-{size}-pillow-{PIL.__version__}"  # it makes the pixels
+        self.folder = self.place / f"{how}-{size}-{DECODER}"  # it makes the pixels
 
     @property
     def least_bytes(self) -> int:

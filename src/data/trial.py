@@ -15,7 +15,8 @@ def batches(data: DataModule, threads: int = 1) -> Iterator[Batch]:
     """Yield batches of the training for ever, made in this process by so many threads."""
     pictures = data.pictures("fit", TRAIN, data.augmentation)
     pictures.threads = threads
-    order = TrainBatches(len(pictures), data.batch_size, data.seed)
+    labels = pictures.index.labels if data.sampling == "balanced" else None
+    order = TrainBatches(len(pictures), data.batch_size, data.seed, labels=labels)
     for order.epoch in count():
         yield from map(pictures.__getitems__, order)
 

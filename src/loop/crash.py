@@ -46,7 +46,9 @@ class CrashCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> dict[str, Any]:
         preprocessing = getattr(pl_module, "preprocessing", None)
+        decision = getattr(pl_module, "decision", None)
         content: dict[str, Any] = {
+            **({"decision": decision.to_dict()} if decision else {}),
             "state_dict": pl_module.state_dict(),
             "optimizer_states": [optimizer.state_dict() for optimizer in trainer.optimizers],
             "global_step": trainer.global_step,

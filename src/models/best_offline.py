@@ -1,5 +1,6 @@
 """The best network that needs nothing but what is installed here."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -12,8 +13,8 @@ from src.models.weights import LITE0_EXTRA, has_lite0
 class BestOffline(nn.Module):
     """EfficientNetLite0 where its ImageNet weights are installed, else SmallResNet from scratch.
 
-    A name in a recipe, not a network: fit settles it before anything is built, and config.yaml says
-    what it was. From Python the one chosen is made.
+    A name in a recipe, not a network: fit settles it before anything is built, with SGD for what
+    learns from scratch, and config.yaml says what it was. From Python the one chosen is made.
 
     Args:
         num_classes: number of classes to tell apart, 2 to 1000; default 2.
@@ -21,16 +22,35 @@ class BestOffline(nn.Module):
 
     def __new__(cls, num_classes: int = 2) -> Any:
         """Return the network that was chosen."""
-        net, init_args, _ = choose()
-        return net(num_classes, **init_args)
+        choice = choose()
+        return choice.net(num_classes, **choice.init_args)
 
 
-def choose() -> tuple[type[nn.Module], dict[str, Any], str | None]:
-    """Return the network's class, its arguments, and how to have a better one, if that is so."""
+@dataclass(frozen=True)
+class Choice:
+    """A network and how it is trained.
+
+    Attributes:
+        net: Its class.
+        init_args: Its arguments.
+        optimizer: Arguments of torch.optim.SGD, where the recipe's optimizer would not do.
+        better: What would bring a better one, for the user; None if there is none.
+    """
+
+    net: Any
+    init_args: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    better: str | None = None
+
+
+def choose() -> Choice:
+    """Return the best network that is installed."""
     if has_lite0():
-        return EfficientNetLite0, {"dropout": 0.2, "drop_path": 0.1}, None
+        return Choice(EfficientNetLite0, {"dropout": 0.2, "drop_path": 0.1})
     missing = (
         "the ImageNet weights of EfficientNetLite0 are not installed, so SmallResNet is trained "
-        f"from scratch; with the extra scores are higher: {LITE0_EXTRA}"
+        "from scratch, by SGD at a rate of 0.1; with the extra scores are higher: "
+        f"{LITE0_EXTRA}"
     )
-    return SmallResNet, {}, missing
+    sgd = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}
+    return Choice(SmallResNet, optimizer=sgd, better=missing)

@@ -78,16 +78,18 @@ class PretrainedNet(Backbone):
         x: Tensor = self.body(self.normalize(pixels))  # [B, F]
         return x
 
-    def layers(self) -> list[nn.Module]:
-        """Return the parts that hold weights, in timm's order, then the head.
+    def layers(self) -> list[Any]:
+        """Return what holds weights, in timm's order, then the head.
 
-        Stages and blocks stand for themselves. A tensor that lies in the body itself, such as
-        ViT's position embedding, is in none of them.
+        Stages and blocks stand for themselves. Tensors that lie in the body itself, such as ViT's
+        position embedding, are the first layer.
         """
-        parts: list[nn.Module] = []
+        parts: list[Any] = []
         for child in self.body.children():
             parts += child if isinstance(child, (nn.Sequential, nn.ModuleList)) else [child]
-        return [part for part in parts if any(True for _ in part.parameters())] + [self.head]
+        own = list(self.body.parameters(recurse=False))
+        parts = [part for part in parts if any(True for _ in part.parameters())]
+        return [*([own] if own else []), *parts, self.head]
 
     def fetch_weights(self) -> None:
         """Load the file or timm's weights into the body.

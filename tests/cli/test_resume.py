@@ -89,6 +89,11 @@ BY_THE_CLOCK = [*(w for w in SMALL if "every_steps" not in w), "--checkpoint_eve
 CASES = {
     "plain": [*SMALL, "--trainer.max_epochs=2"],
     "one rate a step": [*NO_STEP_LR, *SCHEDULE, "--trainer.max_epochs=2"],
+    "blended and growing pictures": [
+        *NO_STEP_LR, *SCHEDULE, "--trainer.max_epochs=3", "--trainer.callbacks+=callbacks.Mix",
+        "--trainer.callbacks+=callbacks.ProgressiveSize", "--trainer.callbacks.start=32",
+        "--data.image_size=64",
+    ],
     "persistent workers": [*SMALL, "--trainer.max_epochs=2", "--data.num_workers=2"],
     "saved by the clock": [*BY_THE_CLOCK, "--trainer.max_epochs=2"],
     "plateau": [*NO_STEP_LR, *PLATEAU, "--trainer.max_epochs=3"],

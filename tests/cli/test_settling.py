@@ -74,10 +74,47 @@ class TestMinutes:
         assert epochs > 1 and epochs_of("run") == [str(n) for n in range(epochs)]
         assert "--minutes 3:" not in again.out
 
+    def test_nor_does_a_start_anew_before_the_first_checkpoint(
+        self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(settling, "_measure", lambda *_: Budget(1.0, 5, 44.5))
+        given = [*words(pictures, "run"), "--minutes=3"]
+        inner = src.cli.loop_callbacks
+        with monkeypatch.context() as patch, pytest.raises(Broken):
+            patch.setattr(src.cli, "loop_callbacks", lambda *a: [*inner(*a), Break(9)])
+            cli(*given)
+        assert not Path("run/checkpoints/last.ckpt").exists()
+        epochs = config_of("run")["trainer"]["max_epochs"]
+        monkeypatch.setattr(settling, "_measure", lambda *_: pytest.fail("it was measured"))
+        again = cli(*given, "--ckpt_path=auto")
+        assert again.code == 0, again.err
+        assert f"--minutes: settled when the run began, {epochs} epoch(s)" in again.out
+        assert len(epochs_of("run")) == epochs
+
     def test_really_measured(self, cli: Cli, pictures: Path) -> None:
-        ended = cli(*words(pictures, "run"), "--minutes=0.02", "--trainer.limit_train_batches=2")
+        """An epoch of these takes well under a second, and its half second of margin."""
+        ended = cli(*words(pictures, "run"), "--minutes=0.3")
         assert ended.code == 0, ended.err
-        assert config_of("run")["trainer"]["max_epochs"] >= 1
+        found = re.search(r"(\d+) epoch\(s\) of about ([\d.]+) s, (\d+) s are", ended.out)
+        assert found is not None
+        epochs, seconds, left = int(found[1]), float(found[2]), int(found[3])
+        assert 0.5 < seconds < 10 and left <= 18
+        assert epochs == pytest.approx(max(1, (0.95 * left - 2) // seconds), abs=1)
+        assert config_of("run")["trainer"]["max_epochs"] == epochs
+
+    @pytest.mark.parametrize("begins", ["Features", "Steps"])
+    def test_a_callback_that_makes_other_steps(
+        self, cli: Cli, pictures: Path, begins: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("callbacks.Throughput.changes_steps", begins == "Steps", raising=False)
+        monkeypatch.setattr(settling, "_measure", lambda *_: Budget(1.0, 5, 400.0))
+        given = ["--minutes=1", "--trainer.callbacks+=callbacks.Throughput"]
+        ended = cli(*words(pictures, "run"), *given)
+        if begins == "Steps":
+            assert ended.code == 2 and not Path("run").exists()
+            assert "Throughput makes others of them. Give --trainer.max_epochs" in ended.err
+        else:
+            assert ended.code == 0
 
     @pytest.mark.parametrize(
         ("given", "message"),
@@ -87,6 +124,11 @@ class TestMinutes:
             (["--minutes=1", "--trainer.max_steps=5"], "Give one of them"),
             (["--minutes=1", "--trainer.max_time=00:00:01:00"], "Give one of them"),
             (["--minutes=soon"], "minutes"),
+            (["--minutes=.nan"], "--minutes is nan; allowed is a number above 0"),
+            (["--minutes=.inf"], "--minutes is inf; allowed"),
+            (["--minutes=1", "--trainer.limit_train_batches=2"], "trainer.limit_train_batches is"),
+            (["--minutes=1", "--trainer.val_check_interval=2"], "--trainer.val_check_interval is"),
+            (["--minutes=1", "--trainer.check_val_every_n_epoch=2"], "check_val_every_n_epoch is"),
         ],
     )
     def test_refused(self, cli: Cli, pictures: Path, given: list[str], message: str) -> None:
@@ -114,8 +156,8 @@ class TestMinutes:
 
     @pytest.mark.slow
     def test_two_processes_agree(self, pictures: Path, tmp_path: Path) -> None:
-        given = [*words(pictures, "run"), "--minutes=0.5", "--trainer.devices=2"]
-        given += ["--trainer.strategy=ddp", "--trainer.limit_train_batches=1"]
+        given = [*words(pictures, "run"), "--minutes=0.2", "--trainer.devices=2"]
+        given += ["--trainer.strategy=ddp"]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(
             [sys.executable, "-m", "src.train", *given],
@@ -125,7 +167,7 @@ class TestMinutes:
         epochs = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["trainer"]["max_epochs"]
         summary = json.loads((tmp_path / "run/summary.json").read_text())
         assert summary["final"]["epoch"] == epochs - 1
-        assert done.stdout.count("--minutes 0.5:") == 1
+        assert done.stdout.count("--minutes 0.2:") == 1
 
 
 class TestFindLr:
@@ -157,7 +199,7 @@ class TestFindLr:
         assert again.code == 0, again.err
 
     def test_a_real_test_leaves_no_trace(self, cli: Cli, pictures: Path) -> None:
-        given = ["--trainer.max_epochs=1", "--minutes=0.01"]
+        given = ["--minutes=0.01"]
         ended = cli(*words(pictures, "run"), "--find_lr=go_on", *given)
         assert ended.code == 0, ended.err
         config = config_of("run")
@@ -181,7 +223,21 @@ class TestFindLr:
         assert ended.code == 1
         assert "no learning rate of 1e-06 to 10 made the loss fall" in ended.err
 
-    def test_an_optimizer_without_init_args(self, cli: Cli, pictures: Path) -> None:
+    def test_the_default_optimizer(self, cli: Cli, pictures: Path) -> None:
         given = [word for word in words(pictures, "run") if "optimizer" not in word]
         ended = cli(*given, "--find_lr=go_on", "--trainer.max_epochs=1")
-        assert ended.code == 0 or "Name it by class_path" in ended.err
+        assert ended.code == 0, ended.err
+        assert f"{config_of('run')['model']['optimizer']['init_args']['lr']:.2g}" in ended.out
+
+    def test_one_that_searches_for_its_step(self, cli: Cli, pictures: Path) -> None:
+        given = [word for word in words(pictures, "run") if "optimizer" not in word]
+        given += ["--model.optimizer=torch.optim.LBFGS", "--trainer.max_epochs=1"]
+        ended = cli(*given, "--find_lr")
+        assert ended.code == 2 and "LBFGS searches for its own step" in ended.err
+
+    def test_of_a_checkpoint_of_another_run(self, cli: Cli, pictures: Path) -> None:
+        assert cli(*words(pictures, "old"), "--trainer.max_epochs=1").code == 0
+        for option in ("--find_lr", "--minutes=1"):
+            ended = cli(*words(pictures, "run"), option, "--ckpt_path=old/checkpoints/last.ckpt")
+            assert ended.code == 2
+            assert "goes on with another one. Give one of them" in ended.err

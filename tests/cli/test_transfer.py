@@ -150,6 +150,8 @@ def test_callbacks_see_the_pictures_after_a_step(cli: Cli, pictures: Path) -> No
     [
         ("--model.net.frozen=false", "EfficientNetLite0 is not frozen"),
         (AUGMENT, "Leave one of the two out"),
+        ("--trainer.callbacks+=callbacks.Mix", "callbacks.Mix changes the pictures"),
+        ("--trainer.callbacks+=callbacks.ProgressiveSize", "ProgressiveSize changes the pictures"),
     ],
 )
 def test_features_that_would_not_stay_are_refused(

@@ -229,7 +229,7 @@ class Classifier(LightningModule):
         """
         self.load_pretrained()  # by now a checkpoint has given its weights, if there is one
         with named_refusals():
-            return with_schedule(self.build_optimizer(), self.make_scheduler, self.trainer)
+            return with_schedule(self.build_optimizer(), self.make_scheduler, self)
 
     def build_optimizer(self, net: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return a new optimizer on the parameters, in groups: see `src.param_groups`.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.optim import Optimizer
 
@@ -12,7 +13,7 @@ from src.param_groups import check_rates
 
 
 def with_schedule(
-    optimizer: Optimizer, make_scheduler: Callable[..., Any] | None, trainer: Any
+    optimizer: Optimizer, make_scheduler: Callable[..., Any] | None, module: LightningModule
 ) -> Any:
     """Return what `configure_optimizers` returns.
 
@@ -21,7 +22,7 @@ def with_schedule(
         make_scheduler: Called with it, and with the number of optimizer steps of the run where it
             takes `total_steps`: such a schedule moves every step, others every epoch. None keeps
             the rates.
-        trainer: Of the run.
+        module: Knows the Trainer, which is asked only where there is a schedule.
 
     Raises:
         UserError: if the schedule sets one rate for groups of several, or needs to know where a run
@@ -30,23 +31,25 @@ def with_schedule(
     if make_scheduler is None:
         return optimizer
     rates = [group["lr"] for group in optimizer.param_groups]
-    scheduler = _schedule(optimizer, make_scheduler, trainer)
+    scheduler = _schedule(optimizer, make_scheduler, module)
     check_rates(optimizer, rates, type(scheduler).__name__)
     plan: dict[str, Any] = {"scheduler": scheduler}
     plan["interval"] = "step" if hasattr(scheduler, "total_steps") else "epoch"
     if isinstance(scheduler, ReduceLROnPlateau):
         plan["monitor"] = scheduler.monitor
-        plan["frequency"] = trainer.check_val_every_n_epoch or 1  # it needs a new score
+        plan["frequency"] = module.trainer.check_val_every_n_epoch or 1  # it needs a new score
     return {"optimizer": optimizer, "lr_scheduler": plan}
 
 
-def _schedule(optimizer: Optimizer, make_scheduler: Callable[..., Any], trainer: Any) -> Any:
+def _schedule(
+    optimizer: Optimizer, make_scheduler: Callable[..., Any], module: LightningModule
+) -> Any:
     try:
         return make_scheduler(optimizer)
     except (TypeError, ValueError) as error:  # a schedule that must know where it ends
         if "total_steps" not in str(error):
             raise
-    steps = trainer.estimated_stepping_batches
+    steps = module.trainer.estimated_stepping_batches
     if steps == float("inf"):
         raise UserError(
             "the schedule needs to know where it ends and the run has no end. "

@@ -33,7 +33,7 @@ TRUSTED = (
 # Options that a run folder never stores; in one, they were written by hand.
 NEVER_STORED = (
     *("config", "run_dir", "ckpt_path", "init_from", "init_optimizer"),
-    *("trust_code", "allow_drift", "print_config", "subcommand"),
+    *("trust_code", "allow_drift", "find_lr", "minutes", "print_config", "subcommand"),
 )
 
 # Text of the user's that is typed as text in our own code or in a logger's: no parser makes a class

@@ -547,10 +547,10 @@ def test_workers_that_nobody_measures(
     own = workers.own_cores(processes)
     data = make(root, StubTrainer("test"), num_workers="auto", cache=False)
     data.prepare("test")
-    assert data._workers(data.pictures("test"), own) == expected
+    assert data.workers(data.pictures("test"), own) == expected
     cached = make(root, StubTrainer("test"), num_workers="auto")
     cached.prepare("test")
-    assert cached._workers(cached.pictures("test"), own) == 0
+    assert cached.workers(cached.pictures("test"), own) == 0
 
 
 def test_cores_are_shared_by_the_processes_of_a_machine(

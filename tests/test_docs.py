@@ -213,7 +213,10 @@ def made_small(words: list[str]) -> list[str]:
     if "logger" in line:
         small.remove("--trainer.logger=false")
     # A network of the page's own, or the one that the recipe's callback is made for.
-    if "--model.net" in words or "configs/bee_wasp_quick.yaml" in words:
+    of_its_own = {"configs/bee_wasp_quick.yaml", "configs/bee_wasp_transfer.yaml"}
+    if "--init_from" in words:  # OLD is a SmallResNet, which names no layers
+        small += ["--model.layer_decay=1"]
+    elif "--model.net" in words or of_its_own & set(words):
         small = [word for word in small if not word.startswith("--model.net")]
     if "--data.root" not in words and "--data.source" not in words and "last" not in words:
         if "configs/demo.yaml" in words:
@@ -408,6 +411,7 @@ def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     in_run = tree(complete_run)
     known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
     known |= {block.file_name for block in BLOCKS if block.page == page} | {repeat.RESULT, PLAN}
+    known |= {"find_lr.csv", "find_lr.svg", "test_flips.json", "test_flips.csv"}
     assert missing_files(spans_of(page), known) == []
 
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
+from src.data.loader import ResumableLoader
 from src.data.sampler import (
     PADDING,
     EvaluationBlocks,
     Integers,
     Key,
-    ResumableLoader,
     TrainBatches,
     balanced_draws,
     epoch_order,

@@ -53,7 +53,8 @@ def test_freed_memory_is_kept_when_the_pictures_have_been_looked_at(
         done.append(command)
 
     monkeypatch.setattr(DataModule, "prepare", noted)
-    monkeypatch.setattr("src.cli.keep_freed_memory", lambda: done.append("kept"))
+    for module in ("cli", "scoring"):
+        monkeypatch.setattr(f"src.{module}.keep_freed_memory", lambda: done.append("kept"))
     assert cli("fit", f"--data.root={pictures}", *TINY, "--run_dir=run").code == 0
     assert done[:2] == ["fit", "kept"]
     done.clear()

@@ -1,6 +1,6 @@
 """The LightningModule: network, loss, metrics and optimizer, with one shared step.
 
-B: batch, H, W: pixels, C: classes, P: processes, K: blocks of one process.
+B: batch, H, W: pixels, C: classes.
 
 It never imports the data: the two meet in the batch (see `src.data.dataset`) and in the
 preprocessing record.
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
@@ -22,20 +21,19 @@ from src.calibration import Decision, fit_decision, read_decision
 from src.checkpoint import read_checkpoint
 from src.class_weights import ClassWeights, balanced_weights, check_class_weights
 from src.errors import UserError
+from src.evaluation import Batch, Evaluated
 from src.metrics import quick_scores
 from src.models import SeedCNN
 from src.optimizing import named_refusals, with_schedule
 from src.param_groups import build_optimizer, layers_of
 from src.preprocess import Preprocessing
-from src.table import Table
 from src.train_metrics import TrainMetrics
 from src.trust import check_hyper_parameters
 
 NetCallable = Callable[[int], nn.Module]
-Batch = dict[str, Tensor]
 
 
-class Classifier(LightningModule):
+class Classifier(Evaluated):
     """Trains a network to tell classes apart, and scores it from one table of logits.
 
     Args:
@@ -111,11 +109,8 @@ class Classifier(LightningModule):
         self.train_metrics = TrainMetrics(num_classes)
         self._saved_metrics: dict[str, Tensor] = {}  # of the epoch that a checkpoint lies in
         self.preprocessing: Preprocessing | None = None
-        self.table: Table | None = None  # of the latest evaluation
-        self.flips = False  # whether an evaluation sees each picture mirrored too
         self.decision = Decision()  # fitted to the latest validation of a training
         self.scores: dict[str, float] = {}  # of the latest validation, float64
-        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
         """Take the preprocessing record of the data and its class counts; compile the network."""
@@ -245,39 +240,11 @@ class Classifier(LightningModule):
                 self.make_optimizer, net or self, net or self.net, self.layer_decay
             )
 
-    # Evaluation: rows now, the table at the end
-
-    def _collect(self, batch: Batch) -> None:
-        logits = self(batch["image"]).float()
-        if self.flips:
-            logits = (logits + self(batch["image"].flip(2)).float()) / 2
-        self._rows.append((batch["index"], batch["target"], logits))
-
-    def _finish(self) -> Table:
-        """Gather the rows of all processes: [P, K * B, ...] -> one table sorted by index."""
-        rows = [torch.cat(column) for column in zip(*self._rows, strict=True)]
-        self._rows.clear()
-        everyone: list[Any] = [self.all_gather(column) for column in rows]
-        joined = [
-            many.flatten(0, many.dim() - one.dim()).cpu().numpy()
-            for many, one in zip(everyone, rows, strict=True)
-        ]
-        self.table = Table.from_rows(*joined)
-        return self.table
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the logits of one block."""
-        self._collect(batch)
-
-    test_step = validation_step
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the logits of one block."""
-        self._collect(batch)
+    # Evaluation: see src.evaluation
 
     def on_validation_epoch_end(self) -> None:
         """Score the table; beside it stand the training metrics of the epoch so far."""
-        table = self._finish()
+        table = self.finish()
         if self.trainer.sanity_checking:
             return
         fits = self.trainer.state.fn == "fit"
@@ -300,14 +267,6 @@ class Classifier(LightningModule):
         """Whether small classes count for more, which a threshold by their shares would undo."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         return self.class_weights is not None or getattr(data, "sampling", None) == "balanced"
-
-    def on_test_epoch_end(self) -> None:
-        """Make the table that test.json is read off."""
-        self._finish()
-
-    def on_predict_epoch_end(self) -> None:
-        """Make the table that predictions.csv is read off."""
-        self._finish()
 
     # Checkpoints: plain types alone
 

@@ -11,69 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from src.calibration import Decision, brier_scores, calibration_error, calibration_statistic
+from src.calibration import Decision
+from src.counting import auroc, confusion_counts
 from src.errors import RunFailureError
-from src.intervals import (
-    Statistic,
-    bootstrap,
-    percentile_interval,
-    reflected_interval,
-    wilson_interval,
-)
+from src.intervals import percentile_interval, wilson_interval
+from src.score_intervals import ends, means_of_defined, resample, with_interval
 from src.table import Float64s, Int64s, Table, log_softmax
 
 QUICK = ("loss", "accuracy", "accuracy_argmax", "f1", "auroc")
-
-
-def auroc(score: ArrayLike, positive: ArrayLike) -> float | None:
-    """Return the area under the receiver operating characteristic, exact with ties.
-
-    It is the share of (positive, negative) pairs in the right order, a tie counting half, from the
-    midranks (Mann and Whitney 1947).
-
-    Args:
-        score: floats [N], higher for a positive.
-        positive: bools [N].
-
-    Returns:
-        A number of 0 to 1; None without both positives and negatives.
-    """
-    area = float(_area(score, positive)(np.ones(np.size(score), np.int64)))
-    return None if math.isnan(area) else area
-
-
-def _area(score: ArrayLike, positive: ArrayLike) -> Statistic:
-    """Return the area as a statistic of how often each sample is there."""
-    is_positive = np.asarray(positive, dtype=bool)
-    values, group = np.unique(np.asarray(score), return_inverse=True)
-
-    def area(counts: Int64s) -> float:
-        # Whole numbers, which float64 holds exactly, in the order of the scores.
-        ups, downs = (
-            np.bincount(group, counts * side, values.size) for side in (is_positive, ~is_positive)
-        )
-        pairs = ups.sum() * downs.sum()
-        below = np.cumsum(downs) - downs
-        return float(ups @ (2 * below + downs) / (2 * pairs)) if pairs else math.nan
-
-    return area
-
-
-def confusion_counts(
-    target: Int64s, predicted: Int64s, num_classes: int, counts: Int64s | None = None
-) -> Int64s:
-    """Return the confusion counts, int64 [C, C], rows the targets, columns the predictions.
-
-    Args:
-        target: int64 [N], 0 to C - 1.
-        predicted: int64 [N], 0 to C - 1.
-        num_classes: C.
-        counts: int64 [N], how often each sample is there; None means once.
-    """
-    cells = np.bincount(target * num_classes + predicted, counts, num_classes * num_classes)
-    return cells.astype(np.int64).reshape(num_classes, num_classes)
 
 
 def scores(
@@ -114,26 +60,22 @@ def scores(
     rows, decision = _scorable(table), decision or Decision()
     predicted = decision.predicted(rows.logits)
     counts = confusion_counts(rows.target, predicted, len(classes))
-    drawn = _drawn(rows, predicted)
+    drawn = resample(rows, predicted, [Decision(), decision])
     quick = quick_scores(rows, decision)
-    before = _calibration(rows, Decision())
     per_class = {name: _class_scores(counts, c) for c, name in enumerate(classes)}
     for c, row in enumerate(per_class.values()):
-        row["f1_interval"] = _ends(percentile_interval(drawn["f1s"][:, c]))
+        row["f1_interval"] = ends(percentile_interval(drawn.f1s[:, c]))
+    before, after = drawn.calibrations
     return {
         **_proportions(counts, int((rows.predicted == rows.target).sum())),
-        **_with_interval("f1", quick["f1"], _means(drawn["f1s"])),
-        **_with_interval("auroc", quick["auroc"], _means(drawn["areas"])),
-        **_with_interval("loss", quick["loss"], drawn["loss"]),
+        **with_interval("f1", quick["f1"], means_of_defined(drawn.f1s)),
+        **with_interval("auroc", quick["auroc"], means_of_defined(drawn.areas)),
+        **with_interval("loss", quick["loss"], drawn.loss),
         "n": len(rows.target),
         "classes": list(classes),
         "per_class": per_class,
         "confusion": counts.tolist(),
-        "calibration": {
-            **decision.to_dict(),
-            "before": before,
-            "after": before if decision.temperature == 1 else _calibration(rows, decision),
-        },
+        "calibration": {**decision.to_dict(), "before": before, "after": after},
     }
 
 
@@ -148,71 +90,6 @@ def _proportions(counts: Int64s, right_by_argmax: int) -> dict[str, Any]:
     ):
         found |= {name: right / n, f"{name}_interval": list(wilson_interval(right, n))}
     return found
-
-
-def _drawn(rows: Table, predicted: Int64s) -> dict[str, Float64s]:
-    """Return bootstrap samples of f1s [R, C], areas [R, C] and loss [R]."""
-    log_probabilities, num_classes = log_softmax(rows.logits), rows.logits.shape[1]
-    areas = [_area(column, rows.target == c) for c, column in enumerate(log_probabilities.T)]
-    losses = -log_probabilities[np.arange(rows.target.size), rows.target]
-
-    def f1s(counts: Int64s) -> Float64s:
-        cells = confusion_counts(rows.target, predicted, num_classes, counts)
-        there = cells.sum(axis=0) + cells.sum(axis=1)
-        return np.where(there > 0, 2 * np.diag(cells) / np.maximum(there, 1), math.nan)
-
-    statistics: dict[str, Statistic] = {
-        "f1s": f1s,
-        "areas": lambda counts: [area(counts) for area in areas],
-        "loss": _weighted_mean(losses),
-    }
-    return bootstrap(statistics, rows.target.size)
-
-
-def _weighted_mean(values: Float64s) -> Statistic:
-    return lambda counts: float(counts @ values) / values.size
-
-
-def _means(drawn: Float64s) -> Float64s:
-    """Return the mean of each row's defined values, float64 [R] of [R, C]; NaN where none is."""
-    defined = ~np.isnan(drawn)
-    sums, sizes = np.where(defined, drawn, 0.0).sum(axis=1), defined.sum(axis=1)
-    return np.where(sizes > 0, sums / np.maximum(sizes, 1), math.nan)
-
-
-def _with_interval(name: str, value: float, drawn: Float64s) -> dict[str, Any]:
-    """Return a score and its interval, None where it is not defined."""
-    if math.isnan(value):
-        return {name: None, f"{name}_interval": None}
-    return {name: value, f"{name}_interval": _ends(percentile_interval(drawn))}
-
-
-def _ends(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
-
-
-def _calibration(rows: Table, decision: Decision) -> dict[str, Any]:
-    """Return loss, Brier score and expected calibration error of a decision's probabilities."""
-    probabilities = decision.probabilities(rows.logits)
-    logs = log_softmax(rows.logits.astype(np.float64) / decision.temperature)
-    confidence, right = probabilities.max(axis=1), rows.predicted == rows.target
-    briers = brier_scores(probabilities, rows.target)
-    losses = -logs[np.arange(rows.target.size), rows.target]
-    drawn = bootstrap(
-        {
-            "loss": _weighted_mean(losses),
-            "brier": _weighted_mean(briers),
-            "ece": calibration_statistic(confidence, right),
-        },
-        rows.target.size,
-    )
-    error = calibration_error(confidence, right)
-    return {
-        **_with_interval("loss", _mean_loss(logs, rows.target), drawn["loss"]),
-        **_with_interval("brier", math.fsum(briers.tolist()) / briers.size, drawn["brier"]),
-        "ece": error,
-        "ece_interval": _ends(reflected_interval(drawn["ece"], error)),
-    }
 
 
 def quick_scores(table: Table, decision: Decision | None = None) -> dict[str, float]:

@@ -185,7 +185,7 @@ class TestProbe:
 class TestCaseOfAConfig:
     def test_takes_the_size_after_the_crop(self) -> None:
         case = case_of(Path("configs/bee_wasp.yaml"))
-        assert (case.name, case.image_size, case.batch_size) == ("SmallResNet", 128, 32)
+        assert (case.name, case.image_size, case.batch_size) == ("SmallResNet", 96, 64)
         assert case_of(Path("configs/seed.yaml")).make_net(2).single_logit is True
 
     def test_a_network_by_its_name_or_by_its_options(self, tmp_path: Path) -> None:

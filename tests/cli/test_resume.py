@@ -5,6 +5,7 @@ sitting, as a kill would, and the next sitting goes on, until the run is over. R
 test_kill.py.
 """
 
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,22 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+# Those of which another case has most: `make campaign` runs them.
+IN_THE_CAMPAIGN = {
+    "one rate a step", "saved by the clock", "plateau", "accumulation", "max_steps inside an epoch",
+    "max_steps at the end of an epoch", "max_steps after more epochs", "limited batches",
+    "limited validation", "validation inside an epoch", "no validation", "stops early",
+    "validation inside an epoch, with max_steps", "one batch an epoch",
+}  # fmt: skip
+
+
+def cases() -> Iterator[Any]:
+    for name in CASES:
+        marks = [pytest.mark.campaign] if name in IN_THE_CAMPAIGN else []
+        yield pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", cases())
 def test_a_run_that_is_broken_off_anywhere_ends_the_same(
     name: str, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,26 +28,19 @@ class FreezeSchedule(Callback):
         epochs: Epochs trained before more of the network joins, from 1. One number: all of it does
             then. Several, ascending: each adds the layer below, by the network's method `layers`,
             and the last all that is left.
-        kept: How many of the lowest layers never join, from 0: the first ones see the most pixels,
-            so they cost the most, and what they see, edges and colors, is the same everywhere.
 
     Raises:
         UserError: for numbers out of range; before the training, if the network has no method
             `layers` and no layer by the name `head`, or fewer layers than numbers.
     """
 
-    def __init__(self, epochs: int | list[int] = 1, kept: int = 0) -> None:
+    def __init__(self, epochs: int | list[int] = 1) -> None:
         self.epochs = [epochs] if isinstance(epochs, int) else list(epochs)
         if not self.epochs or self.epochs[0] < 1 or sorted({*self.epochs}) != self.epochs:
             raise UserError(
                 f"epochs of callbacks.FreezeSchedule is {epochs}; allowed are whole numbers from "
                 "1, each above the one before."
             )
-        if kept < 0:
-            raise UserError(
-                f"kept of callbacks.FreezeSchedule is {kept}; allowed is 0 up, a number of layers."
-            )
-        self.kept = kept
         self._trainable: list[nn.Parameter] = []  # what the network itself does not freeze
         self._frozen: set[int] | None = None  # ids
         self._still: list[nn.Module] = []  # BatchNorms that were put into evaluation mode
@@ -62,7 +55,7 @@ class FreezeSchedule(Callback):
             return
         check_whole("callbacks.FreezeSchedule", trainer.strategy)
         net = _net(pl_module)
-        _parts(net, len(self.epochs), self.kept)
+        _parts(net, len(self.epochs))
         self._trainable = [weight for weight in net.parameters() if weight.requires_grad]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,8 +70,7 @@ class FreezeSchedule(Callback):
         epochs: Any = trainer.fit_loop.epoch_progress
         epoch = epochs.current.processed  # unlike trainer.current_epoch, right on every resume
         joined = sum(epoch >= number for number in self.epochs)
-        parts = _parts(net, len(self.epochs), self.kept)
-        frozen = {id(weight) for weight in chain(*parts[joined + 1 :])}
+        frozen = {id(weight) for weight in chain(*_parts(net, len(self.epochs))[joined + 1 :])}
         if frozen == self._frozen:
             return
         self._frozen = frozen
@@ -138,23 +130,21 @@ def _net(module: LightningModule) -> nn.Module:
     return found if isinstance(found, nn.Module) else module
 
 
-def _parts(net: nn.Module, steps: int, kept: int) -> list[list[nn.Parameter]]:
-    """Return the parameters in the order in which they join: head, `steps` parts, those that don't.
+def _parts(net: nn.Module, below: int) -> list[list[nn.Parameter]]:
+    """Return the parameters in the order in which they join: the head, then `below` parts.
 
     Raises:
         UserError: if the network does not say what they are.
     """
     last = getattr(net, "head", None)
-    if steps == 1 and not kept and isinstance(last, nn.Module) and not has_layers(net):
+    if below == 1 and isinstance(last, nn.Module) and not has_layers(net):
         head = list(last.parameters())
         ids = {id(weight) for weight in head}
-        return [head, [weight for weight in net.parameters() if id(weight) not in ids], []]
-    layers = layers_of(net, "callbacks.FreezeSchedule")
-    joining = layers[kept:][::-1]
-    if len(joining) <= steps:
+        return [head, [weight for weight in net.parameters() if id(weight) not in ids]]
+    layers = layers_of(net, "callbacks.FreezeSchedule")[::-1]
+    if len(layers) <= below:
         raise UserError(
-            f"callbacks.FreezeSchedule lets parts of the network join {steps} times (epochs) and "
-            f"leaves {kept} out (kept); {type(net).__name__} has {len(layers)} layers, the head "
-            f"among them. Together the two may be {len(layers) - 1} at most."
+            f"epochs of callbacks.FreezeSchedule has {below} numbers and {type(net).__name__} has "
+            f"{len(layers)} layers, the head among them. Give at most {len(layers) - 1}."
         )
-    return [*joining[:steps], list(chain(*joining[steps:])), list(chain(*layers[:kept]))]
+    return [*layers[:below], list(chain(*layers[below:]))]

@@ -66,19 +66,13 @@ class Watch(Callback):
 
 
 def fit(
-    root: Path,
-    folder: Path,
-    epochs: Any,
-    *callbacks: Callback,
-    net: Any = Stack,
-    kept: int = 0,
-    **options: Any,
+    root: Path, folder: Path, epochs: Any, *callbacks: Callback, net: Any = Stack, **options: Any
 ) -> tuple[Watch, Classifier]:
     """Train with momentum and weight decay, and watch what moves."""
     torch.manual_seed(0)
     optimizer = options.pop("optimizer", partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.1))
     model, watch = Classifier(2, net=net, optimizer=optimizer), Watch()
-    trainer = make_trainer(folder, FreezeSchedule(epochs, kept), watch, *callbacks, **options)
+    trainer = make_trainer(folder, FreezeSchedule(epochs), watch, *callbacks, **options)
     trainer.fit(model, datamodule=make_data(root, batch_size=4))
     return watch, model
 
@@ -110,11 +104,6 @@ class TestEpochs:
 
         watch, _ = fit(root, tmp_path, [1], net=Short, max_epochs=2)
         assert watch.moved() == [{"body", "head"}, EVERYTHING]
-
-    def test_what_is_kept_never_joins(self, root: Path, tmp_path: Path) -> None:
-        watch, model = fit(root, tmp_path, 1, net=Layered, kept=1, max_epochs=3)
-        assert watch.moved() == [{"head"}, {"body", "head"}, {"body", "head"}]
-        assert model.net.stem.weight.requires_grad  # the network is left as it came
 
     def test_it_says_how_much_is_trained(
         self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -194,10 +183,10 @@ class TestErrors:
         with pytest.raises(UserError, match="whole numbers from 1, each above the one before"):
             FreezeSchedule(epochs)
 
-    def begin(self, net: nn.Module, epochs: Any, strategy: Any = None, kept: int = 0) -> None:
+    def begin(self, net: nn.Module, epochs: Any, strategy: Any = None) -> None:
         trainer: Any = SimpleNamespace(strategy=strategy)
         module: Any = SimpleNamespace(net=net)
-        FreezeSchedule(epochs, kept).setup(trainer, module, "fit")
+        FreezeSchedule(epochs).setup(trainer, module, "fit")
 
     def test_no_head_and_no_layers(self) -> None:
         with pytest.raises(UserError, match=r"FreezeSchedule needs .* and Linear has no method"):
@@ -208,18 +197,9 @@ class TestErrors:
             self.begin(Stack(), [1, 2])
 
     def test_more_numbers_than_layers(self) -> None:
-        match = r"join 3 times .* leaves 0 out .*; Layered has 3 layers.* may be 2 at most"
+        match = r"epochs of .* has 3 numbers and Layered has 3 layers.* Give at most 2\."
         with pytest.raises(UserError, match=match):
             self.begin(Layered(), [1, 2, 3])
-
-    def test_as_many_kept_as_layers(self) -> None:
-        match = r"leaves 2 out \(kept\); Layered has 3 layers.* may be 2 at most"
-        with pytest.raises(UserError, match=match):
-            self.begin(Layered(), 1, kept=2)
-
-    def test_fewer_than_none_kept(self) -> None:
-        with pytest.raises(UserError, match=r"kept of .* is -1; allowed is 0 up"):
-            FreezeSchedule(kept=-1)
 
     def test_shares(self) -> None:
         with pytest.raises(UserError, match=r"FreezeSchedule needs the whole weights"):

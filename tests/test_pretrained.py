@@ -256,6 +256,30 @@ def test_a_frozen_network_trains_its_head_alone() -> None:
     assert not net.body[1].training
 
 
+def test_frozen_layers_stay_as_they_came_and_cost_no_backward_pass() -> None:
+    torch.manual_seed(0)
+    net = EfficientNetLite0(pretrained=False, drop_path=0.5, frozen_layers=4)
+    low, high = net.layers()[:4], net.layers()[4:]
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    optimizer = torch.optim.SGD(net.train().parameters(), lr=0.5, weight_decay=0.1)
+    nn.functional.cross_entropy(net(pictures(6, 32, 32)), torch.tensor([0, 1] * 3)).backward()
+    optimizer.step()
+    changed = {name for name, tensor in net.state_dict().items() if (tensor != before[name]).any()}
+    # the stem is one of the four layers, so three of the seven stages stay
+    assert {name.split(".")[1] for name in changed if name.startswith("stages")} == set("3456")
+    assert {name.split(".")[0] for name in changed} == {"stages", "top", "head"}
+    assert all(weight.grad is None for part in low for weight in part.parameters())
+    assert not any(module.training for part in low for module in part.modules())
+    assert all(module.training for part in high for module in part.modules())
+
+
+@pytest.mark.parametrize("number", [-1, 10])
+def test_more_frozen_layers_than_there_are(number: int) -> None:
+    match = rf"frozen_layers is {number}; allowed is 0 to 9, the layers of EfficientNetLite0 below"
+    with pytest.raises(UserError, match=match):
+        EfficientNetLite0(pretrained=False, frozen_layers=number)
+
+
 def test_features_may_stand_for_pictures() -> None:
     net = EfficientNetLite0(3).eval()
     batch = pictures(2, 32, 32)

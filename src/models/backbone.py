@@ -2,11 +2,13 @@
 
 # B batch, H height, W width of a picture in pixels, F features, K classes
 
-from typing import Self
+from collections.abc import Iterator
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.checks import check_num_classes, check_share
 
 
@@ -26,32 +28,54 @@ class Backbone(nn.Module):
         frozen: whether the head alone is trained; the body then stays in evaluation mode, so that
             a picture always has the same features.
         dropout: share of the features set to zero while training, 0 up to but not 1.
+        frozen_layers: how many of the lowest `layers` stay as they came, in evaluation mode; they
+            cost no backward pass.
 
     Attributes:
         weights_due: whether a new training has still to call `load_pretrained`.
 
     Raises:
-        UserError: num_classes or dropout lies outside its range.
+        UserError: an argument lies outside its range.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     image_size: int | None = None
 
-    def __init__(self, num_classes: int, pretrained: bool, frozen: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        pretrained: bool,
+        frozen: bool,
+        dropout: float,
+        frozen_layers: int = 0,
+    ) -> None:
         super().__init__()
         check_num_classes(num_classes)
         check_share("dropout", dropout)
         self.num_classes, self.frozen, self.weights_due = num_classes, frozen, pretrained
+        self.frozen_layers = frozen_layers
         self.dropout = nn.Dropout(dropout)
         self.register_load_state_dict_post_hook(_no_longer_due)  # type: ignore[no-untyped-call]
 
     def add_head(self, num_features: int) -> None:
-        """Put the head on the body, and freeze the body if that was asked for."""
+        """Put the head on the body, and freeze of the body what is to stay.
+
+        Raises:
+            UserError: fewer layers stand below the head than are to be frozen.
+        """
         self.requires_grad_(not self.frozen)
         self.head = nn.Linear(num_features, self.num_classes)
         nn.init.normal_(self.head.weight, std=0.01)  # all classes alike, whatever the features
         nn.init.zeros_(self.head.bias)
+        below = len(self.layers()) - 1
+        if not 0 <= self.frozen_layers <= below:
+            raise UserError(
+                f"frozen_layers is {self.frozen_layers}; allowed is 0 to {below}, the layers of "
+                f"{type(self).__name__} below its head."
+            )
+        for part in self._frozen_parts():
+            part.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
         self.train()
 
@@ -63,8 +87,11 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def layers(self) -> list[nn.Module]:
-        """Return the parts that hold the weights, from the input to the head."""
+    def layers(self) -> list[Any]:
+        """Return the parts that hold the weights, from the input to the head.
+
+        An entry is a module, or a list of parameters and modules.
+        """
         raise NotImplementedError
 
     def fetch_weights(self) -> None:
@@ -97,12 +124,20 @@ class Backbone(nn.Module):
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode; a frozen body stays in the latter."""
+        """Set training or evaluation mode; what is frozen stays in the latter."""
         super().train(mode)
         if self.frozen:
             for name, part in self.named_children():
                 part.train(mode and name in ("dropout", "head"))
+        for still in self._frozen_parts():
+            if isinstance(still, nn.Module):
+                still.eval()
         return self
+
+    def _frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """Yield what the frozen layers are made of."""
+        for layer in self.layers()[: self.frozen_layers]:
+            yield from layer if isinstance(layer, list) else [layer]
 
 
 def _no_longer_due(module: nn.Module, _: object) -> None:

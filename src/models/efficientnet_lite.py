@@ -3,6 +3,7 @@
 # B batch, H and W sides of the picture in pixels, C channels, F features
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,9 @@ class EfficientNetLite0(Backbone):
         drop_path: share of the samples for which the last block is left out while training, 0 up
             to but not 1; of the blocks before it in a straight line down to 0 (stochastic depth,
             Huang et al. 2016); default 0.
+        frozen_layers: how many of the lowest layers are not trained, of 0 to 9: the stem, seven
+            stages, the last convolution. The lowest see the most pixels, so they cost the most, and
+            see edges and colors, which are the same everywhere; default 0.
 
     Raises:
         UserError: an argument lies outside its range.
@@ -59,8 +63,9 @@ class EfficientNetLite0(Backbone):
         frozen: bool = False,
         dropout: float = 0.2,
         drop_path: float = 0.0,
+        frozen_layers: int = 0,
     ) -> None:
-        super().__init__(num_classes, pretrained, frozen, dropout)
+        super().__init__(num_classes, pretrained, frozen, dropout, frozen_layers)
         check_share("drop_path", drop_path)
         self.normalize = Normalize(self.mean, self.std)
         self.stem = _conv(3, _STEM, 3, stride=2)
@@ -84,7 +89,7 @@ class EfficientNetLite0(Backbone):
         x = self.top(self.stages(x))  # [B, F, H / 32, W / 32]
         return F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, F]
 
-    def layers(self) -> list[nn.Module]:
+    def layers(self) -> list[Any]:
         """Return stem, stages, last convolution and head."""
         return [self.stem, *self.stages, self.top, self.head]
 

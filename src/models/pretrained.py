@@ -34,6 +34,8 @@ class PretrainedNet(Backbone):
         drop_path: stochastic depth as timm does it, 0 up to but not 1; default 0.
         image_size: side of the pictures in pixels, for networks that are made for one size, such as
             ViT and Swin; None means the size of timm's weights. Others take any size.
+        frozen_layers: how many of the lowest layers are not trained, 0 up to all below the head;
+            default 0.
 
     Raises:
         UserError: timm is not installed or knows no such network, or an argument lies outside its
@@ -50,8 +52,10 @@ class PretrainedNet(Backbone):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         image_size: int | None = None,
+        frozen_layers: int = 0,
     ) -> None:
-        super().__init__(num_classes, pretrained or weights is not None, frozen, dropout)
+        due = pretrained or weights is not None
+        super().__init__(num_classes, due, frozen, dropout, frozen_layers)
         check_share("drop_path", drop_path)
         self.name, self.weights = name, weights
         options = {"drop_path_rate": drop_path or None, "img_size": image_size}

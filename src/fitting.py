@@ -19,12 +19,14 @@ from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.errors import UserError
+from src.intervals import wilson_interval
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
 from src.results import parameter_counts, peak_memory
 from src.run import RunFolder, git_commit, versions, write_json, write_text
 from src.run_rules import Plan
+from src.table import Table
 
 
 def wandb_id(plan: Plan) -> str:
@@ -191,11 +193,20 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
     }
     write_json(folder.summary, _without_nan(summary))
     if kept and kept.best and kept.monitor in kept.best:
-        print(
-            f"best {kept.monitor} {kept.best[kept.monitor]:.4f} in epoch {kept.best['epoch'] + 1}"
-        )
+        print(_best_line(kept, model.table))
     elif not kept or not kept.best:
         print("no validation was run: there is no best.ckpt", file=sys.stderr)
+
+
+def _best_line(kept: Checkpoints, table: Table | None) -> str:
+    """Return the best score, with its 95 % interval where it is a share of pictures."""
+    score = kept.best[kept.monitor]
+    line = f"best {kept.monitor} {score:.4f}"
+    if "accuracy" in kept.monitor and table is not None:
+        n = len(table.labelled().target)
+        low, high = wilson_interval(round(score * n), n)
+        line += f" ({low:.4f} to {high:.4f} on {n} pictures)"
+    return f"{line} in epoch {kept.best['epoch'] + 1}"
 
 
 def _number(text: str) -> float | int | None:

@@ -16,6 +16,8 @@ from src.errors import StoppedRun, UserError
 from src.failures import Parser, end_with_message
 from src.repetition import (
     LOCK,
+    SCORES,
+    cell,
     check_same_data,
     keep_plan,
     options_of,
@@ -222,7 +224,7 @@ def _say(text: str) -> None:
 
 def _scores_line(result: dict[str, Any], splits: Sequence[str]) -> str:
     parts = [
-        f"{split} accuracy {result[split]['accuracy']:.4f}, loss {result[split]['loss']:.4f}"
+        f"{split} " + ", ".join(f"{name} {cell(result[split], name)}" for name in SCORES)
         for split in splits
     ]
     return "; ".join(parts)
@@ -239,7 +241,8 @@ def _finish(settings: Settings, results: list[dict[str, Any]]) -> None:
     write_json(path, found)
     _say("\n".join(["", *table(results, settings.splits), ""]))
     if len(results) > 1:
-        _say("95 %: Student's t for the mean over ever more seeds, on these pictures")
+        _say("in brackets: 95 % for other pictures like these")
+        _say("last row: 95 % for ever more seeds on these pictures (Student's t for the mean)")
     _say(str(path))
 
 

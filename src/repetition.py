@@ -139,7 +139,7 @@ def scores_of(folder: RunFolder, split: str) -> dict[str, Any] | None:
         found = json.loads(path.read_text("utf-8"))
         is_best = found["checkpoint"] == folder.best.name or not folder.best.is_file()
         is_best = is_best and not is_stale(folder.path, found)
-        names = (*SCORES, "accuracy_interval", "n", "data_fingerprint")
+        names = (*SCORES, *(f"{name}_interval" for name in SCORES), "n", "data_fingerprint")
         scores = {name: found[name] for name in names}
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -220,13 +220,19 @@ def table(results: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> list[s
     found = spreads(results, splits)
     rows = [["seed", *(f"{split} {name}" for split, name in columns), "seconds"]]
     for result in results:
-        cells = [f"{result[split][name]:.4f}" for split, name in columns]
+        cells = [cell(result[split], name) for split, name in columns]
         rows.append([str(result["seed"]), *cells, f"{result['wall_seconds'] or 0:.0f}"])
     for row in ("mean", "sd", "min", "max", "interval"):
         cells = [_cell(found[split][name][row]) for split, name in columns]
         rows.append(["95 %" if row == "interval" else row, *cells, ""])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def cell(scores: Mapping[str, Any], name: str) -> str:
+    """Return a score of a run as text, with its 95 % interval where it has one."""
+    ends = scores.get(f"{name}_interval")
+    return f"{scores[name]:.4f}" + (f" ({_cell(ends)})" if ends else "")
 
 
 def _cell(value: float | Sequence[float] | None) -> str:

@@ -50,10 +50,12 @@ ARROWS: dict[str, set[str]] = {
         "src.classifier",
         "src.data.datamodule",
         "src.data.find",
+        "src.intervals",
         "src.loop",
         "src.results",
         "src.run",
         "src.run_rules",
+        "src.table",
     },
     "src.optimizing": {"src.param_groups"},
     "src.scoring": {

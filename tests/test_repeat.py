@@ -162,7 +162,10 @@ class TestPlan:
 
 
 def result(seed: int, accuracy: float, loss: float, fingerprint: str = "f") -> dict[str, Any]:
-    scores = {"accuracy": accuracy, "loss": loss, "data_fingerprint": fingerprint}
+    scores = {
+        "accuracy": accuracy, "accuracy_interval": [accuracy - 0.05, accuracy + 0.04],
+        "loss": loss, "data_fingerprint": fingerprint,
+    }  # fmt: skip
     return {"seed": seed, "run_dir": f"seed-{seed}", "wall_seconds": 61.4, "val": scores}
 
 
@@ -175,7 +178,7 @@ class TestResult:
         ]
         cells = [re.split(r"  +", line) for line in lines]
         assert cells[0] == ["seed", "val accuracy", "val loss", "seconds"]
-        assert cells[2] == ["7", "0.9400", "0.3000", "61"]
+        assert cells[2] == ["7", "0.9400 (0.8900 to 0.9800)", "0.3000", "61"]
         assert cells[3] == ["mean", "0.9200", "0.4000"]
         assert cells[4] == ["sd", "0.0283", "0.1414"]
         assert cells[5] == ["min", "0.9000", "0.3000"]
@@ -287,7 +290,8 @@ class TestCommand:
         assert Path("out/repeat.json").read_bytes() == before
         out, err = capsys.readouterr()
         assert err == ""
-        assert re.search(r"^seed 1 \(2 of 2\): val accuracy \d\.\d{4}, loss \d\.\d{4}$", out, re.M)
+        line = r"^seed 1 \(2 of 2\): val accuracy \d\.\d{4} \(.* to .*\), loss \d\.\d{4} \(.* to "
+        assert re.search(line, out, re.M)
         assert re.search(r"^95 %  .* to ", out, re.M)
         assert out.endswith("repeat.json\n")
 

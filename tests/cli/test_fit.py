@@ -413,6 +413,8 @@ class TestHowRunsEnd:
             for name in ("config", "config.resume-1", "config.resume-2")
         ]
         assert lengths == [1, 2, 3]
+        # Wilson's interval of 6 right among 6
+        assert "best val/accuracy 1.0000 (0.6097 to 1.0000 on 6 pictures) in epoch" in ended.out
 
     def test_an_epoch_without_validation_has_its_line(self, cli: Cli, pictures: Path) -> None:
         words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=2")

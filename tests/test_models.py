@@ -1,6 +1,7 @@
 """The networks: counts, a forward worked out in numpy, gradients, sizes, dtypes, errors."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +67,9 @@ def test_the_small_resnet_has_its_parameters() -> None:
     stages = 0
     for before, width in ((32, 64), (64, 128), (128, 256)):
         stages += 9 * before * width + 9 * width * width + before * width + 3 * 2 * width
-    head = 256 * 2 + 2
-    assert count(SmallResNet()) == stem + stages + head == 1_208_354
+    head = 2 * 256 * 2 + 2
+    assert count(SmallResNet()) == stem + stages + head == 1_208_866
+    assert count(SmallResNet(pooling="mean")) == 1_208_866 - 512
     assert count(SmallResNet(1000)) <= 2_000_000
 
 
@@ -157,6 +159,17 @@ def test_the_small_resnet_shares_one_rate_of_halving() -> None:
         module.register_forward_hook(lambda _, __, output: seen.append(tuple(output.shape)))
     net(pictures(1, 128))
     assert seen == [(1, 32, 32, 32), (1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4)]
+
+
+def test_the_head_of_the_small_resnet_sees_mean_and_maximum() -> None:
+    net = SmallResNet().eval()
+    seen: list[Any] = []
+    net.stages.register_forward_hook(lambda _, __, output: seen.append(output))
+    net.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    net(pictures(2, 64))
+    maps = seen[0].flatten(2)  # [2, 256, 4]
+    assert torch.equal(seen[1][:, 256:], maps.sort(2).values[..., -1])
+    torch.testing.assert_close(seen[1][:, :256], maps.sum(2) / 4)
 
 
 def test_dropout_acts_while_training_only() -> None:
@@ -333,6 +346,7 @@ def test_widths_and_blocks_are_what_they_say() -> None:
         ({"stem_width": 0}, r"stem_width is 0"),
         ({"dropout": 1.0}, r"dropout is 1\.0; it is a share"),
         ({"dropout": math.nan}, r"dropout is nan"),
+        ({"pooling": "max"}, r"pooling is 'max'; allowed are mean, mean_max\."),
     ],
 )
 def test_arguments_that_make_no_network_are_refused(

@@ -3,6 +3,7 @@
 # B batch, H and W sides of the picture in pixels, C channels, K classes
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +13,15 @@ from src.errors import UserError
 from src.models.checks import check_num_classes, check_share
 from src.models.normalize import Normalize
 
+Pooling = Literal["mean", "mean_max"]
+
 
 class SmallResNet(nn.Module):
     """A small residual network (He et al. 2016) with a cheap stem and every stage strided.
 
     The stem quarters the sides and each stage halves them, so most of the work is done on small
     maps: at 128 px the stages see 16, 8 and 4 px. The defaults have 1.2 million parameters. Global
-    average pooling makes it take any size, from 32 px a side; it is meant for 128 to 160.
+    pooling makes it take any size, from 32 px a side; it is meant for 96 to 160.
 
     Pixels are scaled with mean and std of 0.5, to -1 and 1: this network learns from scratch, so
     the statistics of another data set would only be one more number to keep in step.
@@ -32,6 +35,9 @@ class SmallResNet(nn.Module):
             default 1, 1, 1.
         dropout: share of the pooled features set to zero while training, 0 up to but not 1;
             default 0.
+        pooling: what the head sees of the last map: `mean` of each channel, or `mean_max`, the mean
+            and the maximum side by side. The mean dilutes what fills a small part of the picture,
+            the maximum does not; default mean_max.
 
     Raises:
         UserError: an argument lies outside its range, or widths and blocks differ in length.
@@ -48,17 +54,21 @@ class SmallResNet(nn.Module):
         widths: Sequence[int] = (64, 128, 256),
         blocks: Sequence[int] = (1, 1, 1),
         dropout: float = 0.0,
+        pooling: Pooling = "mean_max",
     ) -> None:
         super().__init__()
         check_num_classes(num_classes)
         _check_shape(stem_width, widths, blocks)
         check_share("dropout", dropout)
+        if pooling not in get_args(Pooling):
+            raise UserError(f"pooling is {pooling!r}; allowed are {', '.join(get_args(Pooling))}.")
         self.normalize = Normalize(self.mean, self.std)
         self.stem = _stem(stem_width)
         arriving = (stem_width, *widths[:-1])
         self.stages = nn.Sequential(*map(_stage, arriving, widths, blocks))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1], num_classes)
+        self.pools = (_mean, _maximum) if pooling == "mean_max" else (_mean,)
+        self.head = nn.Linear(len(self.pools) * widths[-1], num_classes)
         self._start_weights()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
 
@@ -76,7 +86,7 @@ class SmallResNet(nn.Module):
         """
         x = self.stem(self.normalize(pixels))  # [B, C, H / 4, W / 4]
         x = self.stages(x)  # [B, C, H / 32, W / 32] with three stages
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        x = torch.cat([pool(x) for pool in self.pools], 1)  # [B, C] or [B, 2 * C]
         logits: Tensor = self.head(self.dropout(x))  # [B, K]
         return logits
 
@@ -117,6 +127,14 @@ class ResidualBlock(nn.Module):
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)  # [B, width, H / s, W / s]
         y = self.norm2(self.conv2(y))  # [B, width, H / s, W / s]
         return F.relu(y + self.shortcut(x), inplace=True)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+def _maximum(x: Tensor) -> Tensor:
+    return x.amax((2, 3))
 
 
 def _stem(width: int) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Training pictures blended by twos, and their targets with them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ class Mix(Callback):
     changes_pictures = True  # so their features can't be kept
 
     def __init__(self, mixup: float = 0.2, cutmix: float = 1.0) -> None:
-        if min(mixup, cutmix) < 0 or mixup == cutmix == 0:
+        sound = all(0 <= number < math.inf for number in (mixup, cutmix))
+        if not sound or mixup == cutmix == 0:
             raise UserError(
-                f"callbacks.Mix has mixup {mixup} and cutmix {cutmix}; allowed are 0 and above, "
+                f"callbacks.Mix has mixup {mixup} and cutmix {cutmix}; allowed are numbers from 0, "
                 "one of them above 0. Leave the callback out to blend nothing."
             )
         self.mixup, self.cutmix = mixup, cutmix

@@ -27,7 +27,7 @@ class ProgressiveSize(Callback):
 
     Raises:
         UserError: for a value out of range; before the training, for a run without a number of
-            epochs.
+            epochs; at its first batch, for pictures that are not larger than `start`.
     """
 
     changes_pictures = True  # so their features can't be kept
@@ -74,6 +74,11 @@ class ProgressiveSize(Callback):
         assert trainer.max_epochs is not None
         height, width = batch["image"].shape[1:3]
         progress: Any = trainer.fit_loop.epoch_progress
+        if self.start >= min(height, width):
+            raise UserError(
+                f"start of callbacks.ProgressiveSize is {self.start} and the training pictures "
+                f"have {min(height, width)} pixels; allowed is less, or leave the callback out."
+            )
         # Unlike trainer.current_epoch, right on every resume.
         side = self.side(min(height, width), progress.current.processed, trainer.max_epochs)
         if side < min(height, width):

@@ -130,7 +130,9 @@ def require_well(code: int, log: Path, what: str) -> None:
     if code == 0:
         return
     text = log.read_text("utf-8", errors="replace")
-    end = "\n".join(f"  {line}" for line in text.strip().splitlines()[-_LINES:])
+    _, command, said = text.rpartition("$ python -m src.train ")  # the latest one alone
+    lines = said.strip().splitlines()[1 if command else 0 :]
+    end = "\n".join(f"  {line}" for line in lines[-_LINES:])
     kind = UserError if code == 2 else RunFailureError
     raise kind(f"{what} ended by itself with exit code {code}; it said last:\n{end}")
 

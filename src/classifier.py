@@ -246,6 +246,7 @@ class Classifier(Evaluated):
         """Score the table; beside it stand the training metrics of the epoch so far."""
         table = self.finish()
         if self.trainer.sanity_checking:
+            self.table = None  # of a few pictures
             return
         fits = self.trainer.state.fn == "fit"
         if fits and self._calibrates:

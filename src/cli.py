@@ -21,7 +21,7 @@ from src.config_check import check_classes, check_extras, explain, read_config
 from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
 from src.errors import RunFailureError, UserError
-from src.failures import place, raised_in
+from src.failures import place, raised_in, users_mistake
 from src.loop import StepSeed, loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
 from src.loop.loggers import place_loggers
@@ -214,6 +214,8 @@ class WaggleCLI(LightningCLI):
         except (UserError, RunFailureError, OSError, MemoryError):
             raise
         except Exception as error:  # whatever a class raises for its arguments
+            if ours := users_mistake(error):
+                raise ours from error
             raise UserError(
                 f"a value in the config is refused: {error} ({place(error)})"
             ) from error
@@ -240,6 +242,8 @@ class WaggleCLI(LightningCLI):
         trainer: Any = self.trainer
         classes = list(options.data.classes)
         trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
+        if plan.folder is not None:
+            plan.folder.require_writable()
         fitting.check_apart(plan.folder, self.datamodule.location)
         self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)

@@ -162,7 +162,13 @@ _KINDS = {
     "NoneType": "null",
 }  # fmt: skip
 _PLAIN = re.compile(rf"(?<![\w.])(?:{'|'.join(_KINDS)})(?![\w.\[])")
-_UNION = re.compile(r"Subtypes: \[(.*)\]\n.*Given value: ([^\n]*)", re.DOTALL)
+_UNION = re.compile(r"Subtypes: \[([^\n]*)\]\n.*Given value: ([^\n]*)", re.DOTALL)
+_LITERAL = re.compile(r"typing\.Literal\[([^\]]*)\]")
+_IN_CLASS = re.compile(
+    r"Problem with given class_path '([\w.]+)':\s+(.*?)(?=\n    - |\n  \S|$)", re.DOTALL
+)
+_OPTION_IN_CLASS = re.compile(r"Option '(\w+)' is not accepted")
+_VALUE_IN_CLASS = re.compile(r'Parser key "(\w+)":\s+Expected a ([^\n]*?)\. Got value: ([^\n]*)')
 _INNER = re.compile(r"Callable.*Expected a <class '([\w.]+)'>\. Got value: (\S+)", re.DOTALL)
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 
@@ -187,16 +193,34 @@ def explain(message: str, allowed: Iterable[str]) -> str:
             resolve(f"{attribute[1]}.{attribute[2]}", where)
     except UserError as error:
         return str(error)
+    inside = _IN_CLASS.search(message)
+    if inside and (told := _explain_class(inside[1], inside[2], where)):
+        return told
     if union := _UNION.search(message):
         kinds = re.sub(r"<class '([\w.]+)'>", r"\1", union[1])
         value = union[2].partition(". Got value: ")[0]
-        return f"{where}: {value!r} is none of: {_PLAIN.sub(lambda k: _KINDS[k[0]], kinds)}"
+        kinds = _LITERAL.sub(r"\1", _PLAIN.sub(lambda kind: _KINDS[kind[0]], kinds))
+        return f"{where}: {value!r} is none of: {kinds}"
     if inner := _INNER.findall(message):
         kind, value = inner[-1]
         return f"{where}: one of its arguments is {value!r}; expected is {kind}"
     text = " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     return _KEY.sub(f"{where}:", text).replace(":: ", ": ")
+
+
+def _explain_class(class_path: str, problem: str, where: str) -> str | None:
+    """Return what is wrong with an argument of a class in a list; None if that is not told."""
+    if option := _OPTION_IN_CLASS.search(problem):
+        try:
+            _check_arguments(resolve(class_path, where), {option[1]: None}, where)
+        except UserError as error:
+            return str(error)
+    if value := _VALUE_IN_CLASS.search(problem):
+        kind = re.sub(r"<class '([\w.]+)'>", r"\1", value[2])
+        kind = _LITERAL.sub(r"\1", _PLAIN.sub(lambda found: _KINDS[found[0]], kind))
+        return f"{where}: {value[1]} of {class_path} is {value[3]!r}; expected is {kind}"
+    return None
 
 
 def flat(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:

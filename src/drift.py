@@ -87,6 +87,7 @@ def changes(
     """
     names = [n for n in dict.fromkeys([*old, *new]) if old.get(n) != new.get(n)]
     names = [n for n in names if not _came_later(n, old) and not _follows(n, names)]
+    names = [n for n in names if n in old or not _is_default(n, new)]
     spanning = _spanning(scheduler, new.get("trainer.callbacks"))
     free = () if spanning else _LENGTHS
     return [
@@ -120,6 +121,24 @@ def _came_later(name: str, old: Mapping[str, Any]) -> bool:
     """Return whether an option did not exist yet when the checkpoint was written."""
     option = ".".join(name.split(".")[:2])
     return not any(known == option or known.startswith(f"{option}.") for known in old)
+
+
+def _is_default(name: str, new: Mapping[str, Any]) -> bool:
+    """Return whether an argument has the value that its class gives it.
+
+    Where it was not named before, it had that value, or did not exist yet.
+    """
+    owner, inside, argument = name.rpartition(".init_args.")
+    class_path = new.get(f"{owner}.class_path")
+    if not inside or not class_path:
+        return False
+    found: Any = resolve(str(class_path), owner)
+    try:
+        parameter = inspect.signature(found).parameters[argument]
+    except (TypeError, ValueError, KeyError):
+        return False
+    default, value = parameter.default, new.get(name)
+    return bool((list(default) if isinstance(default, tuple) else default) == value)
 
 
 def _follows(name: str, names: Sequence[str]) -> bool:

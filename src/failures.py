@@ -170,7 +170,7 @@ def _os_error(error: OSError) -> tuple[int, str | None]:
             "some space and go on with --ckpt_path auto."
         )
     named = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
-    if isinstance(error, named) or error.errno == errno.ENAMETOOLONG:
+    if isinstance(error, named) or error.errno in (errno.ENAMETOOLONG, errno.EROFS):
         return 2, f"{error.strerror}{where}. Give a path that can be used."
     return 1, None
 
@@ -179,6 +179,13 @@ def place(error: Exception) -> str:
     """Return the function, file and line that raised an error."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.name} in {Path(frame.filename).name}, line {frame.lineno}"
+
+
+def users_mistake(error: BaseException | None) -> UserError | None:
+    """Return the mistake of the user's that a library has wrapped into errors of its own."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def raised_in(error: BaseException, package: str) -> bool:

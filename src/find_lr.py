@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -117,33 +116,34 @@ def smoothed(losses: list[float]) -> list[float]:
 
 
 def proposal(rates: list[float], losses: list[float]) -> float | None:
-    """Return a rate from the longest fall of the smoothed loss: two thirds of the way down it.
+    """Return a rate from the deepest fall of the smoothed loss: where two thirds of it are done.
 
-    At its end the loss is about to rise, at its beginning nothing is learned yet; the way is
-    measured in the logarithm of the rate, as the rates are spaced.
+    At its end the loss is about to rise, at its beginning nothing is learned yet. Small rises on
+    the way, which chance makes, do not end it.
 
     Args:
-        rates: Rising, evenly in their logarithms.
+        rates: Rising.
         losses: Smoothed; as many. What is no number ends the test.
 
     Returns:
         One of the rates; None if the loss never falls.
     """
     known = next((n for n, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    first, last = _longest_fall(losses[:known])
-    if last == first or losses[last] >= losses[first]:
+    first, last = _deepest_fall(losses[:known])
+    if first == last:
         return None
-    return rates[first + round((last - first) * 2 / 3)]
+    wanted = losses[first] - (losses[first] - losses[last]) * 2 / 3
+    return next(rates[n] for n in range(first, last + 1) if losses[n] <= wanted)
 
 
-def _longest_fall(losses: list[float]) -> tuple[int, int]:
-    """Return the ends of the longest run of losses each of which is below the one before."""
-    best, start = (0, 0), 0
-    for number in range(1, len(losses)):
-        if losses[number] >= losses[number - 1]:
-            start = number
-        if number - start > best[1] - best[0]:
-            best = start, number
+def _deepest_fall(losses: list[float]) -> tuple[int, int]:
+    """Return where the loss stands highest above one that comes later, and where that one is."""
+    best, top = (0, 0), 0
+    for number, loss in enumerate(losses):
+        if loss >= losses[top]:
+            top = number
+        if losses[top] - loss > losses[best[0]] - losses[best[1]]:
+            best = top, number
     return best
 
 
@@ -153,47 +153,73 @@ def as_csv(test: RangeTest) -> str:
     return "\n".join(["lr,loss", *rows]) + "\n"
 
 
+_WIDTH, _HEIGHT, _EDGE = 640, 360, 64  # of the picture, in pixels
+
+
 def as_svg(test: RangeTest) -> str:
-    """Return the curve as a picture for a browser: loss over the logarithm of the rate."""
-    width, height, edge = 640, 360, 56
+    """Return the curve as a picture for a browser: loss over the logarithm of the rate.
+
+    What lies above the losses of the lower rates by more than they lie apart is cut off.
+    """
     shown = [loss for loss in test.losses if math.isfinite(loss)]
-    low, high = min(shown, default=0.0), max(shown, default=0.0)
-    span = (high - low) or 1.0
-    decades = math.log10(HIGHEST / LOWEST)
+    low, high = _range(shown)
 
     def place(rate: float, loss: float) -> tuple[float, float]:
-        x = edge + (width - 2 * edge) * math.log10(rate / LOWEST) / decades
-        return x, height - edge - (height - 2 * edge) * (loss - low) / span
+        share = math.log10(rate / LOWEST) / math.log10(HIGHEST / LOWEST)
+        height = (min(loss, high) - low) / (high - low)
+        down = (_HEIGHT - 2 * _EDGE) * height
+        return _EDGE + (_WIDTH - 2 * _EDGE) * share, _HEIGHT - _EDGE - down
 
     curve = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, test.rates, shown))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'font-family="sans-serif" font-size="13">',
         "<title>Loss over the learning rate</title>",
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        *_axis(place, low, high, height, edge),
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        *_axes(place, low, high),
         f'<polyline points="{curve}" fill="none" stroke="#2563eb" stroke-width="2"/>',
+        *(_mark(*place(test.proposed, low), test.proposed) if test.proposed else []),
     ]
-    if test.proposed is not None:
-        x, _ = place(test.proposed, low)
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{edge}" y2="{height - edge}" stroke="#b91c1c" '
-            'stroke-dasharray="4 4"/>'
-            f'<text x="{x:.1f}" y="{edge - 8}" text-anchor="middle" fill="#b91c1c">'
-            f"{test.proposed:.2g}</text>"
-        )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _axis(place: Any, low: float, high: float, height: int, edge: int) -> list[str]:
+def _range(losses: list[float]) -> tuple[float, float]:
+    """Return the lowest loss, and the highest one to show: not all of a diverging end."""
+    if not losses:
+        return 0.0, 1.0
+    best = losses.index(min(losses))
+    low, before = losses[best], max(losses[: best + 1])
+    high = min(max(losses), before + (before - low)) if before > low else max(losses)
+    return low, high if high > low else low + 1.0
+
+
+def _mark(x: float, bottom: float, rate: float) -> list[str]:
+    return [
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_EDGE}" y2="{bottom:.1f}" stroke="#b91c1c" '
+        'stroke-dasharray="4 4"/>',
+        f'<text x="{x:.1f}" y="{_EDGE - 8}" text-anchor="middle" fill="#b91c1c">'
+        f"proposed: {rate:.2g}</text>",
+    ]
+
+
+def _axes(
+    place: Callable[[float, float], tuple[float, float]], low: float, high: float
+) -> list[str]:
     found = []
     for power in range(round(math.log10(LOWEST)), round(math.log10(HIGHEST)) + 1):
         x, y = place(10.0**power, low)
-        found.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{edge}" y2="{y:.1f}" stroke="#e5e7eb"/>')
         found.append(
-            f'<text x="{x:.1f}" y="{height - edge + 20}" text-anchor="middle">1e{power}</text>'
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_EDGE}" y2="{y:.1f}" stroke="#e5e7eb"/>'
         )
+        found.append(f'<text x="{x:.1f}" y="{y + 20:.1f}" text-anchor="middle">1e{power}</text>')
     for loss in (low, (low + high) / 2, high):
         _, y = place(LOWEST, loss)
-        found.append(f'<text x="{edge - 8}" y="{y + 4:.1f}" text-anchor="end">{loss:.2f}</text>')
+        found.append(f'<text x="{_EDGE - 8}" y="{y + 4:.1f}" text-anchor="end">{loss:.3g}</text>')
+    middle = f'x="{_WIDTH / 2}" text-anchor="middle"'
+    found.append(f'<text {middle} y="{_HEIGHT - 16}">learning rate</text>')
+    turned = f"rotate(-90 16 {_HEIGHT / 2})"
+    found.append(
+        f'<text x="16" y="{_HEIGHT / 2}" text-anchor="middle" transform="{turned}">'
+        "loss, smoothed</text>"
+    )
     return found

@@ -1,6 +1,7 @@
 """Runs that differ in their seed alone: whether they do, and what came out of them."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from src.scored import COMMANDS, is_stale
 from src.spread import spread
 
 PLAN, LOCK = "plan.yaml", "lock"
-SCORES = ("accuracy", "loss")
+SCORES = {"accuracy": 1.0, "loss": math.inf}  # and the most that each can be
 # What no result depends on: where the data lie, how they are fetched, who is told.
 _FREE = (
     *("data.root", "data.num_workers", "data.cache", "trainer.logger"),
@@ -162,11 +163,12 @@ def result_of(folder: RunFolder, seed: int, splits: Sequence[str]) -> dict[str, 
 def _summary(folder: RunFolder) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(folder.summary.read_text("utf-8"))
-    except ValueError as error:
+        return {name: found[name] for name in ("wall_seconds", "versions", "git_commit")}
+    except (ValueError, LookupError, TypeError) as error:
         raise UserError(
-            f"{folder.summary} is damaged: {error}. Remove it, and type the same line again."
+            f"{folder.summary} is damaged ({type(error).__name__}: {error}). Remove it, and type "
+            "the same line again."
         ) from error
-    return found
 
 
 def check_same_data(results: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> None:
@@ -209,7 +211,10 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
 def spreads(results: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> dict[str, Any]:
     """Return {split: {score: mean, sd, min, max, interval}}."""
     return {
-        split: {name: spread([result[split][name] for result in results]) for name in SCORES}
+        split: {
+            name: spread([result[split][name] for result in results], most)
+            for name, most in SCORES.items()
+        }
         for split in splits
     }
 

@@ -3,6 +3,7 @@
 No file in it holds the folder's own absolute path, so it may be moved.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -69,6 +70,15 @@ class RunFolder:
     def holds_run(self) -> bool:
         """Whether anything lies there that a new run would write over."""
         return any(path.exists() for path in (*self.files, *self.folders))
+
+    def require_writable(self) -> None:
+        """Raise UserError if nothing can be written there, so that no work is lost at its end."""
+        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not os.access(there, os.W_OK):
+            raise UserError(
+                f"nothing can be written into {there}. Make it writable, or give another folder: "
+                "--run_dir DIR."
+            )
 
     def require(self) -> "RunFolder":
         """Return self, or raise UserError if this is no run folder."""
@@ -202,7 +212,8 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
             os.fsync(file.fileno())
         part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # lest it hide why the file can't be written
+            part.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -87,6 +87,8 @@ class Scoring:
     def _evaluate(self, command: str, parts: dict[str, Any]) -> None:
         path, folder = self.plan.checkpoint, self.plan.folder
         assert path is not None
+        if self._writes and folder is not None:
+            folder.require_writable()
         content = checkpoint.read_checkpoint(path)
         if folder is not None and path.parent == folder.checkpoints:
             checkpoint.check_belongs(path, content, folder.run_id)

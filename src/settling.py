@@ -22,6 +22,7 @@ from src.data.datamodule import DataModule
 from src.data.workers import few, own_cores
 from src.errors import RunFailureError, UserError
 from src.find_lr import HIGHEST, LOWEST, as_csv, as_svg, range_test
+from src.models import SmallResNet
 from src.models.best_offline import BestOffline, choose
 from src.pace import Pace, measure
 from src.run import RunFolder, write_text
@@ -97,9 +98,7 @@ def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
     if plan.folder is not None and begun:  # also before its first checkpoint
         settled = read_config(plan.folder.newest_config)
         if _is_open(options.model.net):
-            for name in ("net", "optimizer"):  # both were settled together
-                spec = settled["model"][name]
-                setattr(options.model, name, _spec(spec["class_path"], spec.get("init_args") or {}))
+            _take_net(options.model, settled["model"], begun)
     elif SETTLED in env and "LOCAL_RANK" in env:
         settled = json.loads(env[SETTLED])
     else:
@@ -111,7 +110,19 @@ def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
     if options.find_lr is not None:
         rate = options.model.optimizer.init_args.lr = _rate_of(settled)
         options.find_lr = None
-        _say(f"--find_lr: settled when the run began, {rate:g}", begun)
+        _say(
+            f"--find_lr: the run has begun, and goes on at the rate of its config, {rate:g}", begun
+        )
+
+
+def _take_net(options: Any, settled: Mapping[str, Any], begun: bool) -> None:
+    """Take the network that the run has, and the optimizer that was chosen with it."""
+    with_it = settled["net"]["class_path"] == f"src.models.{SmallResNet.__name__}"
+    taken = ["net", "optimizer"] if with_it else ["net"]
+    for name in taken:
+        spec = settled[name]
+        setattr(options, name, _spec(spec["class_path"], spec.get("init_args") or {}))
+    _say(f"model.{' and model.'.join(taken)}: settled when the run began", begun)
 
 
 def _say(line: str, begun: bool) -> None:

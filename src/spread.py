@@ -7,15 +7,17 @@ from typing import Any
 from src.roots import root
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float], high: float = math.inf) -> dict[str, Any]:
     """Return what there is to say of some numbers.
 
     Args:
-        values: One or more, none of them NaN.
+        values: One or more, from 0, none of them NaN.
+        high: The most that one can be.
 
     Returns:
         mean, sd (of a sample: n - 1), min, max, and interval: the 95 % of Student's t for the mean
-        of ever more numbers of the kind. sd and interval are None for a single number.
+        of ever more numbers of the kind, from 0 to high. sd and interval are None for a single
+        number.
     """
     mean = math.fsum(values) / len(values)
     found: dict[str, Any] = {"mean": mean, "sd": None, "min": min(values), "max": max(values)}
@@ -24,7 +26,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     squares = math.fsum((value - mean) ** 2 for value in values)
     sd = math.sqrt(squares / (len(values) - 1))
     half = t_quantile(len(values) - 1) * sd / math.sqrt(len(values))
-    return {**found, "sd": sd, "interval": [mean - half, mean + half]}
+    return {**found, "sd": sd, "interval": [max(mean - half, 0.0), min(mean + half, high)]}
 
 
 def t_quantile(freedom: int, level: float = 0.95) -> float:

@@ -116,6 +116,11 @@ class TestRequireWell:
         with pytest.raises(RunFailureError, match=r"^fit ended by .* code 1; .*\n  line 25\.\n"):
             require_well(1, log, "fit")
 
+    def test_shows_nothing_of_the_command_before(self, log: Path) -> None:
+        log.write_text("$ python -m src.train fit\ntrained\n$ python -m src.train test\nno\n")
+        with pytest.raises(RunFailureError, match=r"it said last:\n  no$"):
+            require_well(1, log, "test")
+
     def test_a_mistake_of_the_user(self, log: Path) -> None:
         log.write_text("error: no such root\n")
         with pytest.raises(UserError, match=r"^seed 3: test ended .* code 2; .*\n  error: no such"):

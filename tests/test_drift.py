@@ -172,6 +172,21 @@ def test_the_changes_are_listed_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("argument", "value", "told"),
+    [
+        ("widths", [64, 128, 256], []),  # what it had where it was not named
+        ("dropout", 0.0, []),
+        ("dropout", 0.5, ["model.net.init_args.dropout is 0.5 and was None"]),
+        ("widths", [64, 128], ["model.net.init_args.widths is [64, 128] and was None"]),
+    ],
+)
+def test_an_argument_that_was_not_named(argument: str, value: Any, told: list[str]) -> None:
+    stored = with_(model__net__init_args={"stem_width": 8})
+    config = with_(model__net__init_args={"stem_width": 8, argument: value})
+    assert [change.text for change in found(stored, config)] == told
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"data__num_workers": 0},

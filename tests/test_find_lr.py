@@ -101,10 +101,12 @@ RATES = [10.0**power for power in range(-6, 2)]
 @pytest.mark.parametrize(
     ("losses", "proposed"),
     [
-        ([5, 4, 5, 4, 3, 2, 1, 9], 1e-1),  # it falls from 1e-4 to 1e0; 8/3 decades up is 3 of 4
+        ([5, 4, 5, 4, 3, 2, 1, 9], 1e-1),  # from 5 to 1; two thirds are done at 2.33 or less
+        ([5, 4, 4.1, 3, 3.2, 1, 1.1, 9], 1e-1),  # small rises on the way don't end it
+        ([5, 5.2, 5, 5.1, 5, 9, 9, 9], 1e-4),  # the deepest fall, if it is a small one
         ([1, 2, 3, 4, 5, 6, 7, 8], None),
         ([4, 4, 4, 4, 4, 4, 4, 4], None),
-        ([7, 6, 5, 4, math.nan, 1, 1, 1], 1e-4),  # it ends the test: 2 of 3 decades from 1e-6
+        ([7, 6, 5, 4, math.nan, 1, 1, 1], 1e-4),  # it ends the test: at 5, 2 of 3 are done
         ([math.inf], None),
         ([2.0], None),
         ([], None),
@@ -129,5 +131,13 @@ def test_files() -> None:
     test = RangeTest([1e-6, 1e-2, 10.0], [3.0, 1.0, 2.0], 1e-2)
     assert as_csv(test) == "lr,loss\n1e-06,3.0\n0.01,1.0\n10.0,2.0\n"
     picture = as_svg(test)
-    assert 'points="56.0,56.0 ' in picture  # the highest loss at the lowest rate, on the left
-    assert " 584.0," in picture and ">0.01</text>" in picture
+    assert 'points="64.0,64.0 ' in picture  # the highest loss at the lowest rate, on the left
+    assert " 576.0," in picture and ">proposed: 0.01</text>" in picture
+    assert ">learning rate</text>" in picture and ">loss, smoothed</text>" in picture
+
+
+def test_a_loss_that_diverges_does_not_flatten_the_rest() -> None:
+    picture = as_svg(RangeTest([1e-6, 1e-3, 1e-2, 10.0], [0.7, 0.65, 0.6, 2.4], 1e-3))
+    # shown is 0.6 to 0.7 + 0.1: 0.7 lies in the middle of 232 pixels, 2.4 is cut off at the top
+    assert 'points="64.0,180.0 ' in picture
+    assert picture.split('points="')[1].split('"')[0].endswith(" 576.0,64.0")

@@ -1,5 +1,6 @@
 """MixUp and CutMix: pixels and shares by hand, and what a training makes of them."""
 
+import math
 import re
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,10 @@ def test_a_loss_that_takes_no_shares() -> None:
         Mix().setup(None, model, "fit")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("mixup", "cutmix"), [(-0.1, 1.0), (0.2, -1.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("mixup", "cutmix"),
+    [(-0.1, 1.0), (0.2, -1.0), (0.0, 0.0), (math.nan, 1.0), (0.2, math.nan), (math.inf, 0.0)],
+)
 def test_out_of_range(mixup: float, cutmix: float) -> None:
     with pytest.raises(UserError, match=re.escape(f"mixup {mixup} and cutmix {cutmix}; allowed")):
         Mix(mixup, cutmix)

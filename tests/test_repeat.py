@@ -182,7 +182,7 @@ class TestResult:
         assert cells[3] == ["mean", "0.9200", "0.4000"]
         assert cells[4] == ["sd", "0.0283", "0.1414"]
         assert cells[5] == ["min", "0.9000", "0.3000"]
-        assert cells[7] == ["95 %", "0.6659 to 1.1741", "-0.8706 to 1.6706"]
+        assert cells[7] == ["95 %", "0.6659 to 1.0000", "0.0000 to 1.6706"]
 
     def test_one_seed_has_no_spread(self) -> None:
         lines = table([result(3, 1.0, 0.5)], ["val"])
@@ -345,8 +345,11 @@ class TestCommand:
             "in the first run 2\n"
         )
 
-    def test_a_damaged_summary(self, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        Path("out/seed-1/summary.json").write_text("{")
+    @pytest.mark.parametrize("text", ["{", "{}", "[]"])
+    def test_a_damaged_summary(
+        self, text: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("out/seed-1/summary.json").write_text(text)
         assert main([*words_of(pictures), "--seeds=0,1"]) == 2
         assert "summary.json is damaged" in capsys.readouterr().err
 

@@ -187,6 +187,18 @@ class TestWriteJson:
         )
 
 
+class TestWritable:
+    def test_a_folder_that_can_be_made(self, tmp_path: Path) -> None:
+        RunFolder(tmp_path / "a/b").require_writable()
+
+    def test_one_that_can_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Any] = []
+        monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
+        with pytest.raises(UserError, match=r"nothing can be written into .*Make it writable"):
+            RunFolder(tmp_path / "a/b").require_writable()
+        assert asked == [(tmp_path, os.W_OK)]
+
+
 class TestGit:
     @pytest.fixture(autouse=True)
     def git_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -801,6 +813,7 @@ class TestFailures:
             (oserror(errno.EDQUOT), 1, r"the disk is full \(a\.ckpt\)"),
             (oserror(errno.EFBIG, None), 1, "the disk is full: File too large"),
             (oserror(errno.EACCES), 2, r"^Permission denied \(a\.ckpt\)\. Give a path that can"),
+            (oserror(errno.EROFS), 2, r"^Read-only file system \(a\.ckpt\)\. Give a path that can"),
             (oserror(errno.ENOENT), 2, r"^No such file or directory \(a\.ckpt\)\. Give a path"),
             (oserror(errno.ENOTDIR), 2, r"^Not a directory \(a\.ckpt\)"),
             (MemoryError(), 1, "not enough memory: the system gave none. Lower --data.batch_size"),

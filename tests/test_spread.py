@@ -35,7 +35,8 @@ def test_by_hand() -> None:
     # Deviations -2, 0, 2: the variance is 8 / 2, the half width 4.3027 * 2 / sqrt(3).
     found = spread([1.0, 3.0, 5.0])
     assert (found["mean"], found["sd"], found["min"], found["max"]) == (3.0, 2.0, 1.0, 5.0)
-    assert found["interval"] == pytest.approx([3 - 4.96828, 3 + 4.96828], abs=1e-4)
+    assert found["interval"] == pytest.approx([0.0, 3 + 4.96828], abs=1e-4)  # and not below 0
+    assert spread([1.0, 3.0, 5.0], high=6.0)["interval"] == [0.0, 6.0]
 
 
 def test_a_single_number_has_no_spread() -> None:

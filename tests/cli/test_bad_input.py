@@ -225,6 +225,26 @@ CASES: dict[str, tuple[Build, str]] = {
         fit("--data.val_fraction=x"),
         r"--data\.val_fraction: 'x' is none of: a number, null",
     ),
+    "a word that is none of the allowed ones": (
+        fit("--find_lr=maybe"),
+        r"--find_lr: 'maybe' is none of: 'stop', 'go_on', null$",
+    ),
+    "a word where a word or numbers are allowed": (
+        fit("--model.class_weights=balance"),
+        r"--model\.class_weights: 'balance' is none of: 'balanced', list\[a number\], null$",
+    ),
+    "an argument of a callback out of range": (
+        fit("--trainer.callbacks+=callbacks.EMA", "--trainer.callbacks.decay=1.5"),
+        r"^error: decay of callbacks\.EMA is 1\.5; allowed is 0 up to but not 1\.$",
+    ),
+    "an argument that a callback has not": (
+        fit("--trainer.callbacks+=callbacks.Mix", "--trainer.callbacks.alpha=1"),
+        r"--trainer\.callbacks: Mix has no argument 'alpha'; allowed are mixup, cutmix$",
+    ),
+    "an argument of a callback that is no number": (
+        fit("--trainer.callbacks+=callbacks.EMA", "--trainer.callbacks.decay=much"),
+        r"--trainer\.callbacks: decay of callbacks\.EMA is 'much'; expected is a number$",
+    ),
     "a checkpoint every zero steps": (
         fit("--checkpoint_every_steps=0"),
         r"--checkpoint_every_steps is 0; allowed is 1 or more, or null",

@@ -1,5 +1,6 @@
 """The name that stands for the best network that is installed."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,20 @@ class TestProgram:
         assert "from the pretrained weights of EfficientNetLite0" in ended.out
         assert cli("test", "--run_dir=run").code == 0
 
+    def test_it_goes_on(self, cli: Cli, pictures: Path) -> None:
+        assert cli(*self.words(pictures, "run")).code == 0
+        again = cli("fit", "--run_dir=run", "--ckpt_path=last", "--trainer.max_epochs=2",
+                    "--allow_drift=true")  # fmt: skip
+        assert again.code == 0, again.err
+        (drift,) = yaml.safe_load(Path("run/run.json").read_text())["drift"]
+        assert [text.split(" ")[0] for text in drift] == ["trainer.max_epochs"]
+
+    def test_another_rate_is_refused(self, cli: Cli, pictures: Path) -> None:
+        assert cli(*self.words(pictures, "run")).code == 0
+        again = cli(*self.words(pictures, "run"), "--ckpt_path=auto", "--model.optimizer.lr=0.3")
+        assert again.code == 2
+        assert re.search(r"model\.optimizer\.init_args\.lr is 0\.3 and was 0\.0005", again.err)
+
     def test_without_it(self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             without_weights(patch)
@@ -59,6 +74,7 @@ class TestProgram:
         again = cli(*self.words(pictures, "run"), "--ckpt_path=auto", "--trainer.max_epochs=2",
                     "--allow_drift=true")  # fmt: skip
         assert again.code == 0, again.err  # it is what it was, whatever is installed by now
+        assert "model.net and model.optimizer: settled when the run began" in again.out
         newest = yaml.safe_load(Path("run/config.resume-1.yaml").read_text())
         assert newest["model"]["net"]["class_path"] == "src.models.SmallResNet"
         assert cli("test", "--run_dir=run").code == 0

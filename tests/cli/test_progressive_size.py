@@ -87,6 +87,15 @@ def test_out_of_range(arguments: dict[str, Any], message: str) -> None:
         ProgressiveSize(**arguments)
 
 
+@pytest.mark.cli
+def test_pictures_that_can_not_grow(cli: Cli, pictures: Path) -> None:
+    words = ["--trainer.callbacks+=callbacks.ProgressiveSize", "--trainer.callbacks.start=64"]
+    ended = cli("fit", f"--data.root={pictures}", *TINY, *words, "--run_dir=run")
+    assert ended.code == 2
+    assert "start of callbacks.ProgressiveSize is 64 and the training pictures have 32" in ended.err
+    assert not Path("run").exists()
+
+
 GROWING = [
     "--data.image_size=48",
     "--trainer.callbacks+=callbacks.ProgressiveSize",

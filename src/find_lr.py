@@ -159,7 +159,7 @@ _WIDTH, _HEIGHT, _EDGE = 640, 360, 64  # of the picture, in pixels
 def as_svg(test: RangeTest) -> str:
     """Return the curve as a picture for a browser: loss over the logarithm of the rate.
 
-    What lies above the losses of the lower rates by more than they lie apart is cut off.
+    It ends where the loss has risen above the losses of the lower rates by more than they lie apart.
     """
     shown = [loss for loss in test.losses if math.isfinite(loss)]
     low, high = _range(shown)
@@ -170,7 +170,8 @@ def as_svg(test: RangeTest) -> str:
         down = (_HEIGHT - 2 * _EDGE) * height
         return _EDGE + (_WIDTH - 2 * _EDGE) * share, _HEIGHT - _EDGE - down
 
-    curve = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, test.rates, shown))
+    end = next((n for n, loss in enumerate(shown, 1) if loss > high), len(shown))
+    curve = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, test.rates, shown[:end]))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'font-family="sans-serif" font-size="13">',
@@ -187,9 +188,11 @@ def _range(losses: list[float]) -> tuple[float, float]:
     """Return the lowest loss, and the highest one to show: not all of a diverging end."""
     if not losses:
         return 0.0, 1.0
-    best = losses.index(min(losses))
-    low, before = losses[best], max(losses[: best + 1])
-    high = min(max(losses), before + (before - low)) if before > low else max(losses)
+    first, last = _deepest_fall(losses)
+    top, bottom = losses[first], losses[last]
+    low, high = min(losses), max(losses)
+    if top > bottom:
+        high = min(high, top + (top - bottom))
     return low, high if high > low else low + 1.0
 
 

@@ -159,7 +159,7 @@ _WIDTH, _HEIGHT, _EDGE = 640, 360, 64  # of the picture, in pixels
 def as_svg(test: RangeTest) -> str:
     """Return the curve as a picture for a browser: loss over the logarithm of the rate.
 
-    It ends where the loss has risen above the losses of the lower rates by more than they lie apart.
+    It ends where the loss has risen above those of the lower rates by more than they lie apart.
     """
     shown = [loss for loss in test.losses if math.isfinite(loss)]
     low, high = _range(shown)

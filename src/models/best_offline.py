@@ -46,7 +46,7 @@ class Choice:
 def choose() -> Choice:
     """Return the best network that is installed."""
     if has_lite0():
-        return Choice(EfficientNetLite0, {"dropout": 0.2, "drop_path": 0.1})
+        return Choice(EfficientNetLite0, {"dropout": 0.2, "drop_path": 0.1, "frozen_layers": 4})
     missing = (
         "the ImageNet weights of EfficientNetLite0 are not installed, so SmallResNet is trained "
         "from scratch, by SGD at a rate of 0.1; with the extra scores are higher: "

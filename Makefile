@@ -27,7 +27,7 @@ fit: setup ## Train the demo on the built-in pictures (ARGS="--trainer.max_epoch
 test: setup ## Run the tests, on up to four cores (ARGS="-k bundle -x")
 	@$(VENV_PYTHON) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
-campaign: setup ## Kill training runs at 40 moments and compare how they end; takes minutes
+campaign: setup ## The long searches for faults: kills, breaks, damage of more kinds
 	@$(VENV_PYTHON) -m pytest -m campaign $(ARGS)
 
 lint: setup ## Check style, format and types

@@ -1,5 +1,6 @@
 """The head of a network first, the layers below it later."""
 
+import sys
 from itertools import chain
 from typing import Any
 
@@ -60,6 +61,12 @@ class FreezeSchedule(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze what is frozen in this epoch; inside one, a run goes on without its start."""
+        if trainer.is_global_zero and 0 < (trainer.max_epochs or -1) <= self.epochs[0]:
+            print(
+                f"WARNING: callbacks.FreezeSchedule trains the head alone for {self.epochs[0]} "
+                f"epoch(s), and the run has {trainer.max_epochs}: nothing below will be trained",
+                file=sys.stderr,
+            )
         self._settle(trainer, _net(pl_module))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

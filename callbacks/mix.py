@@ -28,7 +28,7 @@ class Mix(Callback):
         cutmix: The same for the rectangle's share: 1.0 makes all sizes equally likely.
 
     Raises:
-        UserError: for numbers below 0, or if both are 0.
+        UserError: for numbers below 0 or not finite, or if both are 0.
     """
 
     changes_pictures = True  # so their features can't be kept

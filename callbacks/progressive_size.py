@@ -27,7 +27,7 @@ class ProgressiveSize(Callback):
 
     Raises:
         UserError: for a value out of range; before the training, for a run without a number of
-            epochs; at its first batch, for pictures that are not larger than `start`.
+            epochs or whose pictures are not larger than `start`.
     """
 
     changes_pictures = True  # so their features can't be kept
@@ -54,6 +54,12 @@ class ProgressiveSize(Callback):
                 "callbacks.ProgressiveSize needs to know how many epochs there will be. Set "
                 "--trainer.max_epochs."
             )
+        shape = getattr(trainer.datamodule, "training_shape", None)  # type: ignore[attr-defined]
+        if stage == "fit" and shape and self.start >= min(shape[:2]):
+            raise UserError(
+                f"start of callbacks.ProgressiveSize is {self.start} and the training pictures "
+                f"have {min(shape[:2])} pixels; allowed is less, or leave the callback out."
+            )
 
     def side(self, full: int, epoch: int, epochs: int) -> int:
         """Return the side of the training pictures of an epoch, in pixels.
@@ -74,11 +80,6 @@ class ProgressiveSize(Callback):
         assert trainer.max_epochs is not None
         height, width = batch["image"].shape[1:3]
         progress: Any = trainer.fit_loop.epoch_progress
-        if self.start >= min(height, width):
-            raise UserError(
-                f"start of callbacks.ProgressiveSize is {self.start} and the training pictures "
-                f"have {min(height, width)} pixels; allowed is less, or leave the callback out."
-            )
         # Unlike trainer.current_epoch, right on every resume.
         side = self.side(min(height, width), progress.current.processed, trainer.max_epochs)
         if side < min(height, width):

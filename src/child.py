@@ -17,6 +17,7 @@ from src.data.home import alone
 from src.errors import RunFailureError, UserError, stop_signals
 
 _LINES = 15  # of the log of a command that failed
+_PROMPT = "$ python -m src.train "  # before the words of each command in a log
 _ON_WINDOWS = sys.platform == "win32"
 
 
@@ -67,7 +68,7 @@ def run_child(words: Sequence[str], log: Path, keep: Sequence[int] = ()) -> Ende
             _pass_on(process, number)
 
     with _listening(note), log.open("ab") as file:
-        file.write(f"$ python -m src.train {subprocess.list2cmdline(words)}\n".encode())
+        file.write(f"{_PROMPT}{subprocess.list2cmdline(words)}\n".encode())
         file.flush()
         process = subprocess.Popen(
             command_line(words),
@@ -130,9 +131,9 @@ def require_well(code: int, log: Path, what: str) -> None:
     if code == 0:
         return
     text = log.read_text("utf-8", errors="replace")
-    _, command, said = text.rpartition("$ python -m src.train ")  # the latest one alone
+    _, command, said = f"\n{text}".rpartition(f"\n{_PROMPT}")  # the latest one alone
     lines = said.strip().splitlines()[1 if command else 0 :]
-    end = "\n".join(f"  {line}" for line in lines[-_LINES:])
+    end = "\n".join(f"  {line}" for line in lines[-_LINES:]) or "  nothing"
     kind = UserError if code == 2 else RunFailureError
     raise kind(f"{what} ended by itself with exit code {code}; it said last:\n{end}")
 

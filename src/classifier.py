@@ -21,7 +21,7 @@ from src.calibration import Decision, fit_decision, read_decision
 from src.checkpoint import read_checkpoint
 from src.class_weights import ClassWeights, balanced_weights, check_class_weights
 from src.errors import UserError
-from src.evaluation import Batch, Evaluated
+from src.evaluation import Batch, ScoredModule
 from src.metrics import quick_scores
 from src.models import SeedCNN
 from src.optimizing import named_refusals, with_schedule
@@ -33,7 +33,7 @@ from src.trust import check_hyper_parameters
 NetCallable = Callable[[int], nn.Module]
 
 
-class Classifier(Evaluated):
+class Classifier(ScoredModule):
     """Trains a network to tell classes apart, and scores it from one table of logits.
 
     Args:

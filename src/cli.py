@@ -16,11 +16,13 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 
 from src import fitting, going_on, hardware, settling
+from src.best_net import settle_net
 from src.classifier import Classifier
-from src.config_check import check_classes, check_extras, explain, read_config
+from src.config_check import check_classes, check_extras, read_config
 from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
 from src.errors import RunFailureError, UserError
+from src.explained import explain
 from src.failures import place, raised_in, users_mistake
 from src.loop import StepSeed, loop_callbacks, scoring_callbacks
 from src.loop.checkpoint_io import AtomicCheckpointIO
@@ -173,7 +175,7 @@ class WaggleCLI(LightningCLI):
         if command == "fit":
             settling.check(options, self.plan, os.environ)
             settling.take_settled(options, self.plan, os.environ)
-            settling.settle_net(options.model)
+            settle_net(options)
         self.samples = (
             None if command == "fit" else own_data(command, self.plan, options, self.args)
         )
@@ -215,7 +217,7 @@ class WaggleCLI(LightningCLI):
             raise
         except Exception as error:  # whatever a class raises for its arguments
             if ours := users_mistake(error):
-                raise ours from error
+                raise ours from None
             raise UserError(
                 f"a value in the config is refused: {error} ({place(error)})"
             ) from error
@@ -243,7 +245,7 @@ class WaggleCLI(LightningCLI):
         classes = list(options.data.classes)
         trainer.callbacks += fitting.starting_weights(plan, options, self.model, classes)
         if plan.folder is not None:
-            plan.folder.require_writable()
+            plan.folder.require_writable("give another folder: --run_dir DIR")
         fitting.check_apart(plan.folder, self.datamodule.location)
         self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def check_classes(config: Mapping[str, Any], origin: str) -> None:
             continue
         found = resolve(str(spec["class_path"]), f"{origin}: {key}")
         if found is not None:
-            _check_arguments(found, spec.get("init_args") or {}, f"{origin}: {key}")
+            check_arguments(found, spec.get("init_args") or {}, f"{origin}: {key}")
 
 
 def _specs(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -114,7 +114,17 @@ def _missing_module(class_path: str, error: ModuleNotFoundError, where: str) -> 
     return f"{where}: {class_path} needs the package '{error.name}', which is not installed."
 
 
-def _check_arguments(found: Any, arguments: Any, where: str) -> None:
+def check_arguments(found: Any, arguments: Any, where: str) -> None:
+    """Compare arguments with the signature of what they are for.
+
+    Args:
+        found: A class or a function.
+        arguments: A mapping of names to values.
+        where: The place in the config, for the message.
+
+    Raises:
+        UserError: if they are no mapping, or one of them is not there.
+    """
     if not isinstance(arguments, Mapping):
         raise UserError(f"{where}: init_args is {arguments!r}; expected is a mapping of arguments.")
     try:
@@ -150,77 +160,6 @@ def check_extras(loggers: Any) -> None:
                 f"{class_path} needs the package '{module}', which is not installed. "
                 f"Install the extra: pip install -c constraints.txt -e '.[{extra}]'"
             )
-
-
-_UNKNOWN_OPTION = re.compile(
-    r"unrecognized arguments: (?:--)?([\w.+]+)|does not accept option '([\w.+]+)'"
-)
-_UNKNOWN_ARGUMENT = re.compile(r"Option '(\w+)' is not accepted.*class_path='([\w.]+)'", re.DOTALL)
-_NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-_KINDS = {
-    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false",
-    "NoneType": "null",
-}  # fmt: skip
-_PLAIN = re.compile(rf"(?<![\w.])(?:{'|'.join(_KINDS)})(?![\w.\[])")
-_UNION = re.compile(r"Subtypes: \[([^\n]*)\]\n.*Given value: ([^\n]*)", re.DOTALL)
-_LITERAL = re.compile(r"typing\.Literal\[([^\]]*)\]")
-_IN_CLASS = re.compile(
-    r"Problem with given class_path '([\w.]+)':\s+(.*?)(?=\n    - |\n  \S|$)", re.DOTALL
-)
-_OPTION_IN_CLASS = re.compile(r"Option '(\w+)' is not accepted")
-_VALUE_IN_CLASS = re.compile(r'Parser key "(\w+)":\s+Expected a ([^\n]*?)\. Got value: ([^\n]*)')
-_INNER = re.compile(r"Callable.*Expected a <class '([\w.]+)'>\. Got value: (\S+)", re.DOTALL)
-_KEY = re.compile(r'Parser key "([\w.]+)"')
-
-
-def explain(message: str, allowed: Iterable[str]) -> str:
-    """Return a parser's message with the nearest right name, in one or two lines.
-
-    Args:
-        message: What jsonargparse says.
-        allowed: The options that there are, dotted.
-    """
-    key = _KEY.search(message)
-    where = f"--{key[1]}" if key else ""
-    if option := _UNKNOWN_OPTION.search(message):
-        name = option[1] or option[2]
-        hint = nearest(name, allowed) or "see --help for the list"
-        return f"there is no option '{name}'; {hint}"
-    try:
-        if argument := _UNKNOWN_ARGUMENT.search(message):
-            _check_arguments(resolve(argument[2], where), {argument[1]: None}, where)
-        if attribute := _NO_ATTRIBUTE.search(message):
-            resolve(f"{attribute[1]}.{attribute[2]}", where)
-    except UserError as error:
-        return str(error)
-    inside = _IN_CLASS.search(message)
-    if inside and (told := _explain_class(inside[1], inside[2], where)):
-        return told
-    if union := _UNION.search(message):
-        kinds = re.sub(r"<class '([\w.]+)'>", r"\1", union[1])
-        value = union[2].partition(". Got value: ")[0]
-        kinds = _LITERAL.sub(r"\1", _PLAIN.sub(lambda kind: _KINDS[kind[0]], kinds))
-        return f"{where}: {value!r} is none of: {kinds}"
-    if inner := _INNER.findall(message):
-        kind, value = inner[-1]
-        return f"{where}: one of its arguments is {value!r}; expected is {kind}"
-    text = " ".join(line.strip(" -") for line in message.splitlines() if line.strip())
-    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
-    return _KEY.sub(f"{where}:", text).replace(":: ", ": ")
-
-
-def _explain_class(class_path: str, problem: str, where: str) -> str | None:
-    """Return what is wrong with an argument of a class in a list; None if that is not told."""
-    if option := _OPTION_IN_CLASS.search(problem):
-        try:
-            _check_arguments(resolve(class_path, where), {option[1]: None}, where)
-        except UserError as error:
-            return str(error)
-    if value := _VALUE_IN_CLASS.search(problem):
-        kind = re.sub(r"<class '([\w.]+)'>", r"\1", value[2])
-        kind = _LITERAL.sub(r"\1", _PLAIN.sub(lambda found: _KINDS[found[0]], kind))
-        return f"{where}: {value[1]} of {class_path} is {value[3]!r}; expected is {kind}"
-    return None
 
 
 def flat(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from src.table import Table
 Batch = dict[str, Tensor]
 
 
-class Evaluated(LightningModule):
+class ScoredModule(LightningModule):
     """Gathers the logits of an evaluation from all processes, sorted by the index of the sample.
 
     Attributes:

@@ -199,13 +199,13 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
 
 
 def _best_line(kept: Checkpoints, table: Table | None) -> str:
-    """Return the best score, with its 95 % interval where it is a share of pictures."""
+    """Return the best score, with its 95 % interval where it is a share of the table's pictures."""
     score = kept.best[kept.monitor]
     line = f"best {kept.monitor} {score:.4f}"
-    if "accuracy" in kept.monitor and table is not None:
+    if kept.monitor in ("val/accuracy", "val/accuracy_argmax") and table is not None:
         n = len(table.labelled().target)
         low, high = wilson_interval(round(score * n), n)
-        line += f" ({low:.4f} to {high:.4f} on {n} pictures)"
+        line += f" ({low:.4f} to {high:.4f} on the {n} pictures it was chosen on)"
     return f"{line} in epoch {kept.best['epoch'] + 1}"
 
 

@@ -240,8 +240,8 @@ def _finish(settings: Settings, results: list[dict[str, Any]]) -> None:
     }
     write_json(path, found)
     _say("\n".join(["", *table(results, settings.splits), ""]))
+    _say("in brackets: 95 % for other pictures like these")
     if len(results) > 1:
-        _say("in brackets: 95 % for other pictures like these")
         _say("last row: 95 % for ever more seeds on these pictures (Student's t for the mean)")
     _say(str(path))
 

@@ -15,7 +15,8 @@ from src.scored import COMMANDS, is_stale
 from src.spread import spread
 
 PLAN, LOCK = "plan.yaml", "lock"
-SCORES = {"accuracy": 1.0, "loss": math.inf}  # and the most that each can be
+SCORES = ("accuracy", "loss")
+_HIGHEST = {"accuracy": 1.0, "loss": math.inf}
 # What no result depends on: where the data lie, how they are fetched, who is told.
 _FREE = (
     *("data.root", "data.num_workers", "data.cache", "trainer.logger"),
@@ -212,8 +213,8 @@ def spreads(results: Sequence[Mapping[str, Any]], splits: Sequence[str]) -> dict
     """Return {split: {score: mean, sd, min, max, interval}}."""
     return {
         split: {
-            name: spread([result[split][name] for result in results], most)
-            for name, most in SCORES.items()
+            name: spread([result[split][name] for result in results], _HIGHEST[name])
+            for name in SCORES
         }
         for split in splits
     }

@@ -71,14 +71,15 @@ class RunFolder:
         """Whether anything lies there that a new run would write over."""
         return any(path.exists() for path in (*self.files, *self.folders))
 
-    def require_writable(self) -> None:
-        """Raise UserError if nothing can be written there, so that no work is lost at its end."""
+    def require_writable(self, mend: str) -> None:
+        """Raise UserError if nothing can be written there, so that no work is lost at its end.
+
+        Args:
+            mend: What to do about it.
+        """
         there = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not os.access(there, os.W_OK):
-            raise UserError(
-                f"nothing can be written into {there}. Make it writable, or give another folder: "
-                "--run_dir DIR."
-            )
+            raise UserError(f"nothing can be written into {there}. Make it writable, or {mend}.")
 
     def require(self) -> "RunFolder":
         """Return self, or raise UserError if this is no run folder."""

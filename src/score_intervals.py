@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.calibration import Decision, brier_scores, calibration_error, calibration_statistic
 from src.counting import area_statistic, confusion_counts
@@ -22,13 +23,11 @@ class Resampled:
     Attributes:
         f1s: float64 [R, C], NaN for a class that does not occur.
         areas: float64 [R, C], of the receiver operating characteristic; NaN where not defined.
-        loss: float64 [R], nats.
         calibrations: of each decision: loss, brier and ece, with their intervals.
     """
 
     f1s: Float64s
     areas: Float64s
-    loss: Float64s
     calibrations: list[dict[str, Any]]
 
 
@@ -39,6 +38,9 @@ def resample(rows: Table, predicted: Int64s, decisions: list[Decision]) -> Resam
         rows: L labelled rows.
         predicted: int64 [L], their predicted classes.
         decisions: whose probabilities are looked at.
+
+    Returns:
+        What 1,000 resamples give, the same ones for all scores.
     """
     statistics = _statistics(rows, predicted)
     looks = [_Probabilities.of(rows, decision) for decision in decisions]
@@ -49,7 +51,7 @@ def resample(rows: Table, predicted: Int64s, decisions: list[Decision]) -> Resam
         look.with_intervals({name: drawn[f"{number} {name}"] for name in ("loss", "brier", "ece")})
         for number, look in enumerate(looks)
     ]
-    return Resampled(drawn["f1s"], drawn["areas"], drawn["loss"], found)
+    return Resampled(drawn["f1s"], drawn["areas"], found)
 
 
 def _statistics(rows: Table, predicted: Int64s) -> dict[str, Statistic]:
@@ -64,7 +66,6 @@ def _statistics(rows: Table, predicted: Int64s) -> dict[str, Statistic]:
     return {
         "f1s": f1s,
         "areas": lambda counts: [area(counts) for area in areas],
-        "loss": _weighted_mean(_losses(log_probabilities, rows.target)),
     }
 
 
@@ -75,14 +76,14 @@ class _Probabilities:
     losses: Float64s
     briers: Float64s
     confidence: Float64s
-    right: Any
+    right: NDArray[np.bool_]
 
     @classmethod
     def of(cls, rows: Table, decision: Decision) -> "_Probabilities":
         probabilities = decision.probabilities(rows.logits)
         logs = log_softmax(rows.logits.astype(np.float64) / decision.temperature)
         return cls(
-            _losses(logs, rows.target),
+            -logs[np.arange(rows.target.size), rows.target],
             brier_scores(probabilities, rows.target),
             probabilities.max(axis=1),
             rows.predicted == rows.target,
@@ -122,10 +123,6 @@ def with_interval(name: str, value: float, drawn: Float64s) -> dict[str, Any]:
 def ends(interval: tuple[float, float] | None) -> list[float] | None:
     """Return an interval as JSON has it."""
     return None if interval is None else list(interval)
-
-
-def _losses(log_probabilities: Float64s, target: Int64s) -> Float64s:
-    return -log_probabilities[np.arange(target.size), target]
 
 
 def _weighted_mean(values: Float64s) -> Statistic:

@@ -88,7 +88,7 @@ class Scoring:
         path, folder = self.plan.checkpoint, self.plan.folder
         assert path is not None
         if self._writes and folder is not None:
-            folder.require_writable()
+            folder.require_writable("copy the run folder to where you can write")
         content = checkpoint.read_checkpoint(path)
         if folder is not None and path.parent == folder.checkpoints:
             checkpoint.check_belongs(path, content, folder.run_id)

@@ -7,13 +7,11 @@ another process of the run measures again.
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from jsonargparse import Namespace
-
+from src.best_net import is_open, take_net
 from src.budget import Budget, seconds_to_validate
 from src.classifier import Classifier
 from src.config_check import read_config
@@ -22,8 +20,6 @@ from src.data.datamodule import DataModule
 from src.data.workers import few, own_cores
 from src.errors import RunFailureError, UserError
 from src.find_lr import HIGHEST, LOWEST, as_csv, as_svg, range_test
-from src.models import SmallResNet
-from src.models.best_offline import BestOffline, choose
 from src.pace import Pace, measure
 from src.run import RunFolder, write_text
 from src.run_rules import Plan
@@ -97,8 +93,8 @@ def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
     begun = plan.folder is not None and plan.folder.config.is_file()
     if plan.folder is not None and begun:  # also before its first checkpoint
         settled = read_config(plan.folder.newest_config)
-        if _is_open(options.model.net):
-            _take_net(options.model, settled["model"], begun)
+        if is_open(options.model.net):
+            _say(take_net(options, settled["model"]), begun)
     elif SETTLED in env and "LOCAL_RANK" in env:
         settled = json.loads(env[SETTLED])
     else:
@@ -115,16 +111,6 @@ def take_settled(options: Any, plan: Plan, env: Mapping[str, str]) -> None:
         )
 
 
-def _take_net(options: Any, settled: Mapping[str, Any], begun: bool) -> None:
-    """Take the network that the run has, and the optimizer that was chosen with it."""
-    with_it = settled["net"]["class_path"] == f"src.models.{SmallResNet.__name__}"
-    taken = ["net", "optimizer"] if with_it else ["net"]
-    for name in taken:
-        spec = settled[name]
-        setattr(options, name, _spec(spec["class_path"], spec.get("init_args") or {}))
-    _say(f"model.{' and model.'.join(taken)}: settled when the run began", begun)
-
-
 def _say(line: str, begun: bool) -> None:
     if begun and "LOCAL_RANK" not in os.environ:
         print(line)
@@ -139,28 +125,6 @@ def _rate_of(config: Mapping[str, Any]) -> float:
             "Leave --find_lr out."
         )
     return float(found["lr"])
-
-
-def settle_net(options: Any) -> None:
-    """Put the network that `BestOffline` stands for into the options of the model, and say so."""
-    if not _is_open(options.net):
-        return
-    choice = choose()
-    options.net = _spec(f"src.models.{choice.net.__name__}", choice.init_args)
-    if choice.better:
-        options.optimizer = _spec("torch.optim.SGD", choice.optimizer)
-        print(f"WARNING: {choice.better}", file=sys.stderr)
-
-
-def _is_open(net: Any) -> bool:
-    """Return whether the network of the config stands for another one."""
-    name = str(getattr(net, "class_path", net))
-    return name in ("src.models.BestOffline", f"{BestOffline.__module__}.BestOffline")
-
-
-def _spec(class_path: str, init_args: Mapping[str, Any]) -> Any:
-    make: Any = Namespace  # which has no types
-    return make(class_path=class_path, init_args=make(dict(init_args)))
 
 
 def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | None:

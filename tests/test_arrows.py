@@ -41,6 +41,8 @@ ARROWS: dict[str, set[str]] = {
         "src.scoring",
         "src.settling",
         "src.trust",
+        "src.best_net",
+        "src.explained",
     },
     # What cli.py is divided into.
     "src.fitting": {
@@ -68,7 +70,10 @@ ARROWS: dict[str, set[str]] = {
         "src.scored",
         "src.seal",
     },
+    "src.best_net": {"src.models"},
+    "src.explained": {"src.config_check"},
     "src.settling": {
+        "src.best_net",
         "src.budget",
         "src.classifier",
         "src.config_check",
@@ -76,7 +81,6 @@ ARROWS: dict[str, set[str]] = {
         "src.data.trial",
         "src.data.workers",
         "src.find_lr",
-        "src.models",
         "src.pace",
         "src.run",
         "src.run_rules",

@@ -13,10 +13,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
-from callbacks import FreezeSchedule
+from callbacks import EMA, FreezeSchedule
 from src.classifier import Classifier
 from src.errors import UserError
 from src.loop.fsdp import FSDP
+from src.models import EfficientNetLite0
 from tests.cli.conftest import make_pictures
 from tests.loop.helpers import make_data, make_trainer
 
@@ -105,6 +106,14 @@ class TestEpochs:
         watch, _ = fit(root, tmp_path, [1], net=Short, max_epochs=2)
         assert watch.moved() == [{"body", "head"}, EVERYTHING]
 
+    @pytest.mark.parametrize("epochs", [2, 3])
+    def test_a_run_that_ends_before_more_joins(
+        self, epochs: int, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fit(root, tmp_path, 2, max_epochs=epochs)
+        warned = "for 2 epoch(s), and the run has 2: nothing below" in capsys.readouterr().err
+        assert warned == (epochs == 2)
+
     def test_it_says_how_much_is_trained(
         self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -131,6 +140,16 @@ class TestEpochs:
         _, model = fit(root, tmp_path, 5, max_epochs=1)
         assert all(weight.requires_grad for weight in model.net.parameters())
         assert model.net.norm.training == model.net.head.training
+
+
+def test_layers_that_the_network_keeps_frozen_do_not_move(root: Path, tmp_path: Path) -> None:
+    net = partial(EfficientNetLite0, pretrained=False, frozen_layers=2)
+    watch, model = fit(root, tmp_path, 1, EMA(decay=0.9), net=net, max_epochs=3)
+    first, last = watch.seen[0], watch.seen[-1]
+    moved = {name for name in first if not torch.equal(first[name], last[name])}
+    assert {name.split(".")[2] for name in moved if ".stages." in name} == set("123456")
+    assert not [name for name in moved if ".stem." in name]  # statistics of its norm too
+    assert not any(part.training for layer in model.net.layers()[:2] for part in layer.modules())
 
 
 class Note(Callback):

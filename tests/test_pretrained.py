@@ -350,6 +350,24 @@ def test_timms_layers_in_their_order(fake: ModuleType) -> None:
     assert net.layers() == [body.conv1, body.bn1, *body.layer1, net.head]
 
 
+def test_frozen_layers_of_a_body_with_tensors_of_its_own(fake: ModuleType) -> None:
+    def with_position(**about: Any) -> Body:
+        made = Body(**about)
+        made.position = nn.Parameter(torch.zeros(1))
+        return made
+
+    fake.create_model = lambda *_, **__: with_position()  # type: ignore[attr-defined]
+    net = PretrainedNet(frozen_layers=3).train()
+    trained = {name for name, weight in net.named_parameters() if weight.requires_grad}
+    # position, conv1 and bn1 stay
+    assert {name.rpartition(".")[0] for name in trained} == {
+        "body.layer1.0",
+        "body.layer1.1",
+        "head",
+    }
+    assert not net.body.bn1.training and net.body.layer1.training
+
+
 def test_timms_weights_are_fetched_for_a_new_training(fake: Any) -> None:
     net = PretrainedNet()
     assert not (net.body.conv1.weight == 1).all()

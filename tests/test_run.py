@@ -26,8 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from src import hardware, run
 from src.calibration import Decision
-from src.config_check import check_classes, check_extras, explain, read_config, resolve
+from src.config_check import check_classes, check_extras, read_config, resolve
 from src.errors import RunFailureError, StoppedRun, UserError
+from src.explained import explain
 from src.failures import end_with_message, place
 from src.failures import explain as explain_failure
 from src.results import parameter_counts, peak_memory, write_predictions, write_scores
@@ -189,13 +190,13 @@ class TestWriteJson:
 
 class TestWritable:
     def test_a_folder_that_can_be_made(self, tmp_path: Path) -> None:
-        RunFolder(tmp_path / "a/b").require_writable()
+        RunFolder(tmp_path / "a/b").require_writable("go")
 
     def test_one_that_can_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[Any] = []
         monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
-        with pytest.raises(UserError, match=r"nothing can be written into .*Make it writable"):
-            RunFolder(tmp_path / "a/b").require_writable()
+        with pytest.raises(UserError, match=r"nothing can be written into .*writable, or go\.$"):
+            RunFolder(tmp_path / "a/b").require_writable("go")
         assert asked == [(tmp_path, os.W_OK)]
 
 
@@ -753,7 +754,7 @@ class TestConfigFiles:
             ),
             (
                 "Parser key \"data.batch_size\":\n  Expected a <class 'int'>. Got value: many",
-                "--data.batch_size: Expected a int. Got value: many",
+                "--data.batch_size is 'many'; expected is a whole number",
             ),
             (
                 "module 'src.models' has no attribute 'SmalResNet'",

@@ -49,7 +49,8 @@ def choose() -> Choice:
         return Choice(EfficientNetLite0, {"dropout": 0.2, "drop_path": 0.1, "frozen_layers": 4})
     missing = (
         "the ImageNet weights of EfficientNetLite0 are not installed, so SmallResNet is trained "
-        "from scratch, by SGD at a rate of 0.1; with the extra scores are higher: "
+        "from scratch, by SGD at a rate of 0.1 and not by model.optimizer; it needs more epochs "
+        "(--trainer.max_epochs 60, or --minutes), and with the extra scores are higher: "
         f"{LITE0_EXTRA}"
     )
     sgd = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}

@@ -110,7 +110,10 @@ CASES: dict[str, tuple[Build, str]] = {
         fit("--model.net=src.models.SmallResNet", "--model.net.droput=0.1"),
         r"no argument 'droput'; did you mean 'dropout'",
     ),
-    "a wrong type": (fit("--data.batch_size=many"), r"--data\.batch_size.*int.*many"),
+    "a wrong type": (
+        fit("--data.batch_size=many"),
+        r"--data\.batch_size is 'many'; expected is a whole number$",
+    ),
     "a mistyped key in YAML": (
         config("trainer: {max_epoch: 3}\n"),
         r"no option 'trainer\.max_epoch'; did you mean 'trainer\.max_epochs'",
@@ -244,6 +247,14 @@ CASES: dict[str, tuple[Build, str]] = {
     "an argument of a callback that is no number": (
         fit("--trainer.callbacks+=callbacks.EMA", "--trainer.callbacks.decay=much"),
         r"--trainer\.callbacks: decay of callbacks\.EMA is 'much'; expected is a number$",
+    ),
+    "an argument of a callback that is of none of its kinds": (
+        fit("--trainer.callbacks+=callbacks.FreezeSchedule", "--trainer.callbacks.epochs=x"),
+        r"epochs of callbacks\.FreezeSchedule: 'x' is none of: a whole number, list\[a whole number\]",
+    ),
+    "an argument of the network that is none of the allowed words": (
+        fit("--model.net=src.models.SmallResNet", "--model.net.pooling=max"),
+        r"--model\.net: one of its arguments is 'max'; expected is 'mean', 'mean_max'$",
     ),
     "a checkpoint every zero steps": (
         fit("--checkpoint_every_steps=0"),

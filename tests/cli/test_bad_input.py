@@ -250,7 +250,7 @@ CASES: dict[str, tuple[Build, str]] = {
     ),
     "an argument of a callback that is of none of its kinds": (
         fit("--trainer.callbacks+=callbacks.FreezeSchedule", "--trainer.callbacks.epochs=x"),
-        r"epochs of callbacks\.FreezeSchedule: 'x' is none of: a whole number, list\[a whole number\]",
+        r"epochs of callbacks\.FreezeSchedule: 'x' is none of: a whole number, list\[a whole",
     ),
     "an argument of the network that is none of the allowed words": (
         fit("--model.net=src.models.SmallResNet", "--model.net.pooling=max"),

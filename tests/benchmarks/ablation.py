@@ -42,11 +42,9 @@ def rows() -> dict[str, list[str]]:
         "no averaged weights": ["--trainer.callbacks", "null"],
         "no label smoothing": ["--model.label_smoothing", "0"],
         "no rotations": _augmented([t for t in augment if "Rotate" not in t["class_path"]]),
-        "no color jitter": _augmented([t for t in augment if "Jitter" not in t["class_path"]]),
         "with holes": _augmented([*augment, _HOLES]),
         "with MixUp and CutMix": ["--trainer.callbacks+", "callbacks.Mix"],
         "scored at 96 pixels": ["--data.image_size", "96"],
-        "a third of the rate": ["--model.optimizer.init_args.lr", "0.05"],
     }
 
 

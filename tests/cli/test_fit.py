@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Timer
 
 from src import preprocess
 from src.data import scans
+from src.errors import UserError
+from src.run import RunFolder
 from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
 COLUMNS = (
@@ -61,6 +63,21 @@ def assert_same_run(one: Path, other: Path) -> None:
     for number, state in a["optimizer_states"][0]["state"].items():
         other_state = b["optimizer_states"][0]["state"][number]
         assert torch.equal(state["momentum_buffer"], other_state["momentum_buffer"])
+
+
+def test_commands_look_first_whether_they_can_write(
+    cli: Cli, trained: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: RunFolder, mend: str) -> None:
+        raise UserError(f"no: {mend}")
+
+    monkeypatch.setattr(RunFolder, "require_writable", refuse)
+    ended = cli("fit", "--data.root", pictures, "--run_dir=new", *TINY)
+    assert (ended.code, ended.err) == (2, "error: no: give another folder: --run_dir DIR\n")
+    before = tree(trained)
+    ended = cli("test", "--run_dir", trained)
+    assert (ended.code, tree(trained)) == (2, before)
+    assert "no: copy the run folder to where you can write" in ended.err
 
 
 class TestRunFolder:

@@ -54,4 +54,4 @@ def choose() -> Choice:
         f"{LITE0_EXTRA}"
     )
     sgd = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0005}
-    return Choice(SmallResNet, optimizer=sgd, better=missing)
+    return Choice(SmallResNet, {"pooling": "mean_max"}, sgd, missing)

@@ -37,7 +37,7 @@ class SmallResNet(nn.Module):
             default 0.
         pooling: what the head sees of the last map: `mean` of each channel, or `mean_max`, the mean
             and the maximum side by side. The mean dilutes what fills a small part of the picture,
-            the maximum does not; default mean_max.
+            the maximum does not; default mean.
 
     Raises:
         UserError: an argument lies outside its range, or widths and blocks differ in length.
@@ -54,7 +54,7 @@ class SmallResNet(nn.Module):
         widths: Sequence[int] = (64, 128, 256),
         blocks: Sequence[int] = (1, 1, 1),
         dropout: float = 0.0,
-        pooling: Pooling = "mean_max",
+        pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
         check_num_classes(num_classes)

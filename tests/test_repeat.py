@@ -267,8 +267,8 @@ class TestCommand:
         assert spread["mean"] == pytest.approx((one + other) / 2)
         assert spread["sd"] == pytest.approx(abs(one - other) / math.sqrt(2))
         assert (spread["min"], spread["max"]) == (min(one, other), max(one, other))
-        low = spread["mean"] - 12.7062 * abs(one - other) / 2
-        assert spread["interval"][0] == pytest.approx(low, abs=1e-5)
+        high = spread["mean"] + 12.7062 * abs(one - other) / 2
+        assert spread["interval"][1] == pytest.approx(high, abs=1e-5)
 
     def test_the_seed_alone_differs(self) -> None:
         configs = [yaml.safe_load(Path(f"out/seed-{n}/config.yaml").read_text()) for n in (0, 1)]

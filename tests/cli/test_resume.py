@@ -5,7 +5,6 @@ sitting, as a kill would, and the next sitting goes on, until the run is over. R
 test_kill.py.
 """
 
-from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -156,10 +155,9 @@ IN_THE_CAMPAIGN = {
 assert CASES.keys() >= IN_THE_CAMPAIGN
 
 
-def cases() -> Iterator[Any]:
-    for name in CASES:
-        marks = [pytest.mark.campaign] if name in IN_THE_CAMPAIGN else []
-        yield pytest.param(name, marks=marks)
+def cases() -> list[Any]:
+    marks = {name: [pytest.mark.campaign] if name in IN_THE_CAMPAIGN else [] for name in CASES}
+    return [pytest.param(name, marks=marks[name]) for name in CASES]
 
 
 @pytest.mark.parametrize("name", cases())

@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from src.models import SmallResNet
 from src.models.best_offline import BestOffline, choose
 
-_HEAD_FIRST = "callbacks.FreezeSchedule"
+_HEAD_FIRST = ".FreezeSchedule"
 
 
 def is_open(net: Any) -> bool:
@@ -54,8 +54,9 @@ def _train_all(options: Any, optimizer: Mapping[str, Any]) -> None:
     options.model.optimizer = _spec("torch.optim.SGD", optimizer)
     callbacks = options.trainer.callbacks
     if isinstance(callbacks, list):
-        kept = [c for c in callbacks if getattr(c, "class_path", None) != _HEAD_FIRST]
-        options.trainer.callbacks = kept
+        options.trainer.callbacks = [
+            spec for spec in callbacks if not str(spec.class_path).endswith(_HEAD_FIRST)
+        ]
 
 
 def _spec(class_path: str, init_args: Mapping[str, Any]) -> Any:

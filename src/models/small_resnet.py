@@ -36,8 +36,8 @@ class SmallResNet(nn.Module):
         dropout: share of the pooled features set to zero while training, 0 up to but not 1;
             default 0.
         pooling: what the head sees of the last map: `mean` of each channel, or `mean_max`, the mean
-            and the maximum side by side. The mean dilutes what fills a small part of the picture,
-            the maximum does not; default mean.
+            and the maximum side by side, as fastai's heads do. The mean dilutes what fills a small
+            part of the picture, the maximum does not; default mean.
 
     Raises:
         UserError: an argument lies outside its range, or widths and blocks differ in length.

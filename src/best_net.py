@@ -43,15 +43,18 @@ def take_net(options: Any, settled: Mapping[str, Any]) -> str:
     options.model.net = _spec(net["class_path"], net.get("init_args") or {})
     if net["class_path"] != f"src.models.{SmallResNet.__name__}":
         return f"model.net: {net['class_path']}, as settled when the run began"
-    _train_all(options, optimizer.get("init_args") or {})
+    _train_all(options, optimizer)
+    by = optimizer["class_path"].rsplit(".", 1)[-1]
     return (
-        f"model.net and model.optimizer: {net['class_path']} and SGD, as settled when the run began"
+        f"model.net and model.optimizer: {net['class_path']} and {by}, as settled when the run "
+        "began"
     )
 
 
 def _train_all(options: Any, optimizer: Mapping[str, Any]) -> None:
-    """Let a network from scratch train by SGD, and all of it from the start."""
-    options.model.optimizer = _spec("torch.optim.SGD", optimizer)
+    """Let a network from scratch train by this optimizer, and all of it from the start."""
+    options.model.optimizer = _spec(optimizer["class_path"], optimizer.get("init_args") or {})
+    options.model.layer_decay = 1.0
     callbacks = options.trainer.callbacks
     if isinstance(callbacks, list):
         options.trainer.callbacks = [

@@ -199,14 +199,20 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
 
 
 def _best_line(kept: Checkpoints, table: Table | None) -> str:
-    """Return the best score, with its 95 % interval where it is a share of the table's pictures."""
-    score = kept.best[kept.monitor]
-    line = f"best {kept.monitor} {score:.4f}"
-    if kept.monitor in ("val/accuracy", "val/accuracy_argmax") and table is not None:
-        n = len(table.labelled().target)
-        low, high = wilson_interval(round(score * n), n)
-        line += f" ({low:.4f} to {high:.4f} on the {n} pictures it was chosen on)"
+    """Return the best score, and the accuracy that it came with, where it is another one."""
+    line = f"best {kept.monitor} {_with_interval(kept.monitor, kept.best, table)}"
+    if kept.monitor == "val/loss":
+        line += f", val/accuracy {_with_interval('val/accuracy', kept.best, table)}"
     return f"{line} in epoch {kept.best['epoch'] + 1}"
+
+
+def _with_interval(name: str, scores: Mapping[str, float], table: Table | None) -> str:
+    """Return a score, with its 95 % interval where it is a share of the table's pictures."""
+    if not name.startswith("val/accuracy") or table is None:
+        return f"{scores[name]:.4f}"
+    n = len(table.labelled().target)
+    low, high = wilson_interval(round(scores[name] * n), n)
+    return f"{scores[name]:.4f} ({low:.4f} to {high:.4f} on the {n} pictures it was chosen on)"
 
 
 def _number(text: str) -> float | int | None:

@@ -23,7 +23,7 @@ from src.errors import UserError
 # Of Lightning the rooms that a Trainer takes parts from, not the whole: lightning.pytorch.cli, for
 # one, holds a class that reads a config of its own, which nobody has looked through.
 TRUSTED = (
-    *("src.models", "src.data", "src.loop", "src.schedules", "callbacks"),
+    *("src.models", "src.data", "src.loop", "src.schedules", "src.muon", "callbacks"),
     *("torch.optim", "torch.nn", "albumentations"),
     *("lightning.pytorch.accelerators", "lightning.pytorch.callbacks"),
     *("lightning.pytorch.loggers", "lightning.pytorch.plugins", "lightning.pytorch.profilers"),

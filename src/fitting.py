@@ -199,7 +199,7 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
 
 
 def _best_line(kept: Checkpoints, table: Table | None) -> str:
-    """Return the best score, and the accuracy that it came with, where it is another one."""
+    """Return the best score; beside a loss stands the accuracy that it came with."""
     line = f"best {kept.monitor} {_with_interval(kept.monitor, kept.best, table)}"
     if kept.monitor == "val/loss":
         line += f", val/accuracy {_with_interval('val/accuracy', kept.best, table)}"

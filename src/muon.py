@@ -17,23 +17,26 @@ _RMS = 0.2  # root mean square of AdamW's usual steps
 
 
 class Muon(Optimizer):
-    """Muon (Jordan et al. 2024) for the kernels of convolutions, AdamW for all else.
+    """Muon for the kernels of convolutions, AdamW for all else.
 
-    A kernel [out, in, h, w] is taken as a matrix [out, in * h * w]. Its gradients are averaged over
-    time, looked ahead as Nesterov does, and replaced by the nearest orthogonal matrix: all
-    directions are learned at one pace, the rare ones too. The step is scaled to the size of an
-    AdamW step (Liu et al. 2025, arXiv 2502.16982), so that one rate serves both; torch.optim.Muon
-    calls that `match_rms_adamw`, and takes matrices alone. Weight decay is decoupled from the
-    gradient (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    Muon is by Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. A kernel [out, in, h,
+    w] is taken as a matrix [out, in * h * w]. Its gradients are averaged over time, looked ahead as
+    Nesterov does, and replaced by about the nearest orthogonal matrix: all directions are learned
+    at one pace, the rare ones too. The step is scaled to the size of an AdamW step (Liu et al.
+    2025, arXiv 2502.16982), so that one rate serves both; torch.optim.Muon calls that
+    `match_rms_adamw`, and takes matrices alone. Weight decay is decoupled from the gradient
+    (Loshchilov and Hutter 2019, arXiv 1711.05101).
 
-    Kernels of one input channel a group (depthwise) have no directions to balance: AdamW has them,
-    as it has norms, biases, linear layers, and the flattened shares of FSDP.
+    A kernel has three dimensions or more, the first two above 1. What has one input channel a group
+    (depthwise) or one row (a ViT's position embedding) has no directions to balance: AdamW has it,
+    as it has norms, biases and linear layers. A kernel in groups is one matrix, whose groups are
+    balanced together. FSDP's shares of a kernel are gathered in every step.
 
     Args:
         params: Parameters, or groups of them.
         lr: Learning rate, 0 or more.
         momentum: Share of the average that stays in each step, 0 up to but not 1; for kernels.
-        weight_decay: Share of the rate by which weights shrink in each step, 0 or more.
+        weight_decay: Weights shrink by lr * weight_decay in each step; 0 or more.
         betas: The shares that stay of AdamW's two averages, each 0 up to but not 1.
         eps: Added to AdamW's divisor, above 0.
 
@@ -50,14 +53,11 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
     ) -> None:
-        for name, value in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
-            if not 0 <= value < 1:
-                raise UserError(f"Muon's {name} is {value}; allowed is 0 up to but not 1.")
-        if lr < 0 or weight_decay < 0 or eps <= 0:
-            raise UserError(
-                f"Muon has lr {lr}, weight_decay {weight_decay}, eps {eps}; allowed are rates and "
-                "decays of 0 or more, and eps above 0."
-            )
+        for name, share in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
+            _check(name, share, 0 <= share < 1, "0 up to but not 1")
+        _check("lr", lr, lr >= 0, "0 or more")
+        _check("weight_decay", weight_decay, weight_decay >= 0, "0 or more")
+        _check("eps", eps, eps > 0, "above 0")
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"betas": tuple(betas), "eps": eps})
 
@@ -82,9 +82,14 @@ class Muon(Optimizer):
         return loss
 
 
+def _check(name: str, value: float, fits: bool, allowed: str) -> None:
+    if not fits:
+        raise UserError(f"model.optimizer.init_args.{name} is {value}; allowed is {allowed}.")
+
+
 def _is_kernel(parameter: Tensor) -> bool:
     """Return whether it is [out, in, ...] of a convolution that mixes channels."""
-    return parameter.ndim > 2 and parameter.shape[1] > 1
+    return parameter.ndim > 2 and min(parameter.shape[:2]) > 1
 
 
 def _kernel_step(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
@@ -93,9 +98,22 @@ def _kernel_step(gradient: Tensor, state: dict[str, Any], group: dict[str, Any])
         state["momentum_buffer"] = torch.zeros_like(gradient)
     average, momentum = state["momentum_buffer"], group["momentum"]
     average.lerp_(gradient, 1 - momentum)
-    ahead = gradient.lerp(average, momentum).flatten(1)  # [out, in * h * w]
-    scale: float = _RMS * max(ahead.shape) ** 0.5
-    return (orthogonalized(ahead) * scale).view_as(gradient)
+    ahead: Any = gradient.lerp(average, momentum)
+    if not hasattr(ahead, "full_tensor"):
+        return _balanced(ahead)
+    from torch.distributed.tensor import distribute_tensor  # FSDP's; not in every build of torch
+
+    whole = _balanced(ahead.full_tensor())  # the same on every process: nothing has to be sent
+    mesh, placements = ahead.device_mesh, ahead.placements
+    share: Tensor = distribute_tensor(whole, mesh, placements, src_data_rank=None)
+    return share
+
+
+def _balanced(ahead: Tensor) -> Tensor:
+    """Return the orthogonal step [out, in, ...], as large as one of AdamW."""
+    matrix = ahead.flatten(1)  # [out, in * h * w]
+    scale: float = _RMS * max(matrix.shape) ** 0.5
+    return (orthogonalized(matrix) * scale).view_as(ahead)
 
 
 def _adam_step(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
@@ -105,11 +123,11 @@ def _adam_step(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -
         state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(gradient) for _ in range(2))
     state["step"] += 1
     beta1, beta2 = group["betas"]
-    mean, square = state["exp_avg"], state["exp_avg_sq"]
-    mean.lerp_(gradient, 1 - beta1)
-    square.lerp_(gradient * gradient, 1 - beta2)
+    state["exp_avg"].lerp_(gradient, 1 - beta1)
+    state["exp_avg_sq"].lerp_(gradient * gradient, 1 - beta2)
     fill1, fill2 = (1 - beta ** state["step"] for beta in (beta1, beta2))
-    change: Tensor = (mean / fill1) / ((square / fill2).sqrt() + group["eps"])
+    mean, square = _precise(state["exp_avg"]) / fill1, _precise(state["exp_avg_sq"]) / fill2
+    change: Tensor = mean / (square.sqrt() + group["eps"])
     return change
 
 
@@ -120,16 +138,23 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     [R, C] is a polynomial in it times [R, C], so the large matrix is multiplied only twice.
 
     Args:
-        matrix: float [R, C].
+        matrix: float [R, C]; computed in float32 at least.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalized(matrix.T).T
-    matrix = matrix / (matrix.norm() + 1e-7)
-    gram = matrix @ matrix.T  # [R, R]
+    rows = _precise(matrix)
+    rows = rows / (rows.norm() + 1e-7)
+    gram = rows @ rows.T  # [R, R]
     one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     whole = one
     for _ in range(_TIMES):
         factor = _A * one + _B * gram + _C * (gram @ gram)
         whole = factor @ whole
         gram = factor @ gram @ factor
-    return whole @ matrix
+    found: Tensor = (whole @ rows).to(matrix.dtype)
+    return found
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Return float16 and bfloat16 as float32, all else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

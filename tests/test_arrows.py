@@ -60,6 +60,7 @@ ARROWS: dict[str, set[str]] = {
         "src.table",
     },
     "src.optimizing": {"src.param_groups"},
+    "src.muon": set(),
     "src.scoring": {
         "src.checkpoint",
         "src.classifier",

@@ -60,6 +60,29 @@ for command, data in (("validate", []), ("test", []), ("predict", [f"--data.root
         sys.exit(code)
 """
 
+MUON = """
+import torch
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from src.muon import Muon
+
+def trained(shares):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(180, 2))
+    if shares:
+        fully_shard(net, mesh=torch.distributed.device_mesh.init_device_mesh("cpu", (2,)))
+    optimizer = Muon(net.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        net(torch.randn(4, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+    return [w.full_tensor() if shares else w for w in net.parameters()]
+
+for ours, theirs in zip(trained(True), trained(False), strict=True):
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+torch.distributed.destroy_process_group()
+"""
+
 
 def start(*words: object, inside: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
     """Start Python with these words, one thread each, at the head of a session of its own."""
@@ -359,6 +382,11 @@ class TestShares:
         # 4 * 4 * 9 + 4 * 4 * 9 + 16 + 24 is over 200; so are 8 * 4 * 9 and 8 * 8 * 9
         assert parts == ["", "stages.0.0", "stages.1.0.conv1", "stages.1.0.conv2"]
         assert (whole, share) == (1406, 703)
+
+    def test_muon_makes_whole_kernels_orthogonal(self, tmp_path: Path) -> None:
+        script = tmp_path / "muon.py"
+        script.write_text(MUON)
+        end(torchrun(2, script, PYTHONPATH=str(ROOT)))
 
     def test_a_size_out_of_range_is_refused(self) -> None:
         with pytest.raises(UserError, match=r"min_parameters is 0; allowed is 1 or more"):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models import EfficientNetLite0, SeedCNN, SmallResNet
 from src.models.normalize import Normalize
+from src.param_groups import layers_of
 
 SMALL = {
     "SeedCNN": lambda n=2: SeedCNN(n, image_size=32),
@@ -377,3 +378,9 @@ def test_normalisation_leaves_the_pictures_alone_and_any_layout_right() -> None:
     assert torch.equal(pixels, before)
     assert torch.equal(result, normalize(pixels))
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_small_resnet_names_its_layers_from_the_input_to_the_head() -> None:
+    net = SmallResNet(2, stem_width=4, widths=[4, 8], blocks=[2, 1])
+    assert net.layers() == [net.stem, net.stages[0], net.stages[1], net.head]
+    assert layers_of(net, "x")  # and leave no parameter out

@@ -1,4 +1,5 @@
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -45,39 +46,51 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     assert 0.6 < torch.linalg.svdvals(found).median() < 1.2
 
 
-def test_a_matrix_of_few_directions_stays_finite() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_matrix_of_few_directions_stays_finite(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(2)
     thin = torch.randn(64, 2, generator=generator) @ torch.randn(2, 576, generator=generator)
-    values = torch.linalg.svdvals(orthogonalized(thin))
-    assert values[1] > 0.6 and values[2] < 1e-2
-    assert torch.equal(orthogonalized(torch.zeros(3, 5)), torch.zeros(3, 5))
+    found = orthogonalized(thin.to(dtype))
+    values = torch.linalg.svdvals(found.float())
+    assert found.dtype == dtype and 0.6 < values[1] <= values[0] < 1.3
+    assert torch.equal(orthogonalized(torch.zeros(3, 5, dtype=dtype)), torch.zeros(3, 5).to(dtype))
+
+
+def test_what_float32_cannot_tell_from_nothing_stays_small() -> None:
+    generator = torch.Generator().manual_seed(2)
+    thin = torch.randn(64, 2, generator=generator) @ torch.randn(2, 576, generator=generator)
+    assert torch.linalg.svdvals(orthogonalized(thin))[2] < 1e-2
 
 
 def test_the_first_step_of_a_kernel_by_hand() -> None:
-    """One row of norm 5: the direction is (0.6, 0.8), the scale 0.2 * sqrt(8), by 2 * 2 * 2."""
-    gradient = torch.zeros(1, 2, 2, 2)
+    """Rows (3, 4) and (-4, 3): both singular values 5, by the norm 1 / sqrt(2); 8 weights a row."""
+    gradient = torch.zeros(2, 2, 2, 2)
     gradient[0, 0, 0, 0], gradient[0, 1, 1, 1] = 3.0, 4.0
-    change = one_step(nn.Parameter(torch.ones(1, 2, 2, 2)), gradient, lr=0.1, weight_decay=0.5)
-    size = 0.1 * 0.2 * 8**0.5 * pulled(1.0)
-    wanted = torch.full((1, 2, 2, 2), -0.1 * 0.5)  # the decay of ones
-    wanted[0, 0, 0, 0] -= 0.6 * size
-    wanted[0, 1, 1, 1] -= 0.8 * size
+    gradient[1, 0, 0, 0], gradient[1, 1, 1, 1] = -4.0, 3.0
+    change = one_step(nn.Parameter(torch.ones(2, 2, 2, 2)), gradient, lr=0.1, weight_decay=0.5)
+    size = 0.1 * 0.2 * 8**0.5 * pulled(0.5**0.5)
+    wanted = -0.1 * 0.5 - gradient / 5 * size  # the decay of ones, and the directions
     assert torch.allclose(change, wanted, atol=1e-6)
 
 
 def test_kernels_look_ahead_along_the_average() -> None:
-    """Average of (1, 0) and (0, 1) at momentum 0.5: (1/4, 1/2); ahead (1/8, 3/4)."""
-    parameter = nn.Parameter(torch.zeros(1, 2, 1))
+    """1 and a quarter turn at momentum 0.5: average (1/4, 1/2), looked ahead (1/8, 3/4)."""
+    parameter = nn.Parameter(torch.zeros(2, 2, 1))
     optimizer = Muon([parameter], lr=1.0, momentum=0.5, weight_decay=0)
-    for gradient in ([1.0, 0.0], [0.0, 1.0]):
+    for gradient in ([[1.0, 0.0], [0.0, 1.0]], [[0.0, -1.0], [1.0, 0.0]]):
         before = parameter.detach().clone()
-        parameter.grad = torch.tensor(gradient).view(1, 2, 1)
+        parameter.grad = torch.tensor(gradient)[:, :, None]
         optimizer.step()
-    change = (parameter.detach() - before).flatten()
-    assert change[1] / change[0] == pytest.approx(6)
+    change = (parameter.detach() - before)[:, :, 0]
+    assert change[1, 0] / change[0, 0] == pytest.approx(6)
+    assert torch.allclose(change[0], torch.stack([change[1, 1], -change[1, 0]]))
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (5,), (6, 1, 3, 3)], ids=["linear", "bias", "depthwise"])
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 4), (5,), (6, 1, 3, 3), (1, 7, 5)],
+    ids=["linear", "bias", "depthwise", "positions"],
+)
 def test_all_else_moves_as_by_adamw(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(3)
     ours = nn.Parameter(torch.randn(shape, generator=generator))
@@ -153,14 +166,19 @@ def test_calls_a_closure_with_gradients_on() -> None:
     assert torch.allclose(parameter, torch.full((2,), 0.9))
 
 
+def test_half_precision_without_a_gradient_stays_a_number() -> None:
+    bias = nn.Parameter(torch.ones(3, dtype=torch.float16))
+    assert torch.equal(one_step(bias, torch.zeros_like(bias), weight_decay=0), torch.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"momentum": 1.0}, "momentum is 1.0; allowed is 0 up to but not 1"),
-        ({"betas": (0.9, -0.1)}, "betas is -0.1"),
-        ({"lr": -0.1}, "lr -0.1"),
-        ({"weight_decay": -1}, "weight_decay -1"),
-        ({"eps": 0.0}, "eps above 0"),
+        ({"momentum": 1.0}, r"init_args\.momentum is 1\.0; allowed is 0 up to but not 1\."),
+        ({"betas": (0.9, -0.1)}, r"init_args\.betas is -0\.1; allowed is 0 up to but not 1\."),
+        ({"lr": math.nan}, r"init_args\.lr is nan; allowed is 0 or more\."),
+        ({"weight_decay": -1}, r"init_args\.weight_decay is -1; allowed is 0 or more\."),
+        ({"eps": 0.0}, r"init_args\.eps is 0\.0; allowed is above 0\."),
     ],
 )
 def test_numbers_out_of_range(options: dict[str, float], named: str) -> None:

@@ -49,7 +49,8 @@ def choose() -> Choice:
         return Choice(EfficientNetLite0, {"dropout": 0.2, "drop_path": 0.1, "frozen_layers": 4})
     missing = (
         "the ImageNet weights of EfficientNetLite0 are not installed, so SmallResNet is trained "
-        "from scratch, by Muon at a rate of 0.008 and not by model.optimizer; it needs more epochs "
+        "from scratch, by Muon at a rate of 0.008 for all layers and not by model.optimizer and "
+        "model.layer_decay; it needs more epochs "
         "(--trainer.max_epochs 40, or --minutes), and with the extra scores are higher: "
         f"{LITE0_EXTRA}"
     )

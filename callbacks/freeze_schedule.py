@@ -64,7 +64,8 @@ class FreezeSchedule(Callback):
         if trainer.is_global_zero and 0 < (trainer.max_epochs or -1) <= self.epochs[0]:
             print(
                 f"WARNING: callbacks.FreezeSchedule trains the head alone for {self.epochs[0]} "
-                f"epoch(s), and the run has {trainer.max_epochs}: nothing below will be trained",
+                f"epoch(s), and the run has {trainer.max_epochs}: nothing below will "
+                "be trained. Give the run more epochs or minutes, or leave the callback out.",
                 file=sys.stderr,
             )
         self._settle(trainer, _net(pl_module))

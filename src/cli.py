@@ -21,7 +21,7 @@ from src.classifier import Classifier
 from src.config_check import check_classes, check_extras, read_config
 from src.data.datamodule import DataModule
 from src.data.find import data_root, find_classes
-from src.errors import RunFailureError, UserError
+from src.errors import RunFailureError, UserError, typed
 from src.explained import explain
 from src.failures import place, raised_in, users_mistake
 from src.loop import StepSeed, loop_callbacks, scoring_callbacks
@@ -281,7 +281,7 @@ class WaggleCLI(LightningCLI):
             print("fast_dev_run: every part ran once, nothing was kept")
         elif self.trainer.is_global_zero:
             fitting.finish_run(plan.folder, self.trainer, self.model, options.seed_everything)
-            print(f"score it: python -m src.train test --run_dir {plan.folder.path}")
+            print(f"score it: python -m src.train test --run_dir {typed(plan.folder.path)}")
             print(plan.folder.path)
 
     def _settle(self) -> bool:

@@ -1,8 +1,10 @@
-"""What ends a command with one message: two errors and a signal; and the nearest-name hint."""
+"""What ends a command with one message: two errors and a signal; and what messages are made of."""
 
 import difflib
 import signal
+import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 
 STOP_SIGNALS = ("SIGINT", "SIGUSR1", "SIGTERM")  # they ask a command to end; the first one wins
 
@@ -50,3 +52,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `did you mean 'x'?` for the closest of the allowed names, or an empty string."""
     match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"did you mean '{match[0]}'?" if match else ""
+
+
+def typed(path: Path) -> str:
+    """Return a path as it is typed in a command: in double quotes where it has spaces."""
+    return subprocess.list2cmdline([str(path)])

@@ -116,10 +116,10 @@ def smoothed(losses: list[float]) -> list[float]:
 
 
 def proposal(rates: list[float], losses: list[float]) -> float | None:
-    """Return a rate from the deepest fall of the smoothed loss: where two thirds of it are done.
+    """Return the rate at which two thirds of the fall to the lowest smoothed loss are done.
 
     At its end the loss is about to rise, at its beginning nothing is learned yet. Small rises on
-    the way, which chance makes, do not end it.
+    the way, which chance makes, do not end it; what falls back while the loss diverges is no part.
 
     Args:
         rates: Rising.
@@ -129,22 +129,19 @@ def proposal(rates: list[float], losses: list[float]) -> float | None:
         One of the rates; None if the loss never falls.
     """
     known = next((n for n, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    first, last = _deepest_fall(losses[:known])
+    first, last = _fall(losses[:known])
     if first == last:
         return None
     wanted = losses[first] - (losses[first] - losses[last]) * 2 / 3
     return next(rates[n] for n in range(first, last + 1) if losses[n] <= wanted)
 
 
-def _deepest_fall(losses: list[float]) -> tuple[int, int]:
-    """Return where the loss stands highest above one that comes later, and where that one is."""
-    best, top = (0, 0), 0
-    for number, loss in enumerate(losses):
-        if loss >= losses[top]:
-            top = number
-        if losses[top] - loss > losses[best[0]] - losses[best[1]]:
-            best = top, number
-    return best
+def _fall(losses: list[float]) -> tuple[int, int]:
+    """Return where the loss is highest before its lowest, and where it is lowest."""
+    if not losses:
+        return 0, 0
+    last = min(range(len(losses)), key=lambda n: (losses[n], -n))
+    return max(range(last + 1), key=lambda n: (losses[n], n)), last
 
 
 def as_csv(test: RangeTest) -> str:
@@ -188,7 +185,7 @@ def _range(losses: list[float]) -> tuple[float, float]:
     """Return the lowest loss, and the highest one to show: not all of a diverging end."""
     if not losses:
         return 0.0, 1.0
-    first, last = _deepest_fall(losses)
+    first, last = _fall(losses)
     top, bottom = losses[first], losses[last]
     low, high = min(losses), max(losses)
     if top > bottom:

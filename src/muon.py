@@ -53,8 +53,8 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
     ) -> None:
-        for name, share in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
-            _check(name, share, 0 <= share < 1, "0 up to but not 1")
+        _check("momentum", momentum, 0 <= momentum < 1, "0 up to but not 1")
+        _check("betas", betas, all(0 <= beta < 1 for beta in betas), "two of 0 up to but not 1")
         _check("lr", lr, lr >= 0, "0 or more")
         _check("weight_decay", weight_decay, weight_decay >= 0, "0 or more")
         _check("eps", eps, eps > 0, "above 0")
@@ -82,7 +82,7 @@ class Muon(Optimizer):
         return loss
 
 
-def _check(name: str, value: float, fits: bool, allowed: str) -> None:
+def _check(name: str, value: Any, fits: bool, allowed: str) -> None:
     if not fits:
         raise UserError(f"model.optimizer.init_args.{name} is {value}; allowed is {allowed}.")
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.calibration import Decision
-from src.errors import UserError
+from src.errors import UserError, typed
 from src.run import write_text
 from src.seal import mark_of
 from src.table import UNLABELLED, Table
@@ -126,7 +126,7 @@ def read_scored(folder: Path, split: str) -> Scored:
     """
     command = COMMANDS[split]
     summary, rows = folder / f"{command}.json", folder / f"{command}.csv"
-    again = f"Score the run: python -m src.train {command} --run_dir {folder}"
+    again = f"Score the run: python -m src.train {command} --run_dir {typed(folder)}"
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder. Give run folders.")
     missing = [path.name for path in (summary, rows) if not path.is_file()]

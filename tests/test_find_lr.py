@@ -103,7 +103,8 @@ RATES = [10.0**power for power in range(-6, 2)]
     [
         ([5, 4, 5, 4, 3, 2, 1, 9], 1e-1),  # from 5 to 1; two thirds are done at 2.33 or less
         ([5, 4, 4.1, 3, 3.2, 1, 1.1, 9], 1e-1),  # small rises on the way don't end it
-        ([5, 5.2, 5, 5.1, 5, 9, 9, 9], 1e-4),  # the deepest fall, if it is a small one
+        ([5, 5.2, 5, 5.1, 5, 9, 9, 9], 1e-4),  # a small fall is one too
+        ([5, 4, 3, 2, 6, 12, 8, 9], 1e-4),  # from 5 to 2, and not from 12 to 8
         ([1, 2, 3, 4, 5, 6, 7, 8], None),
         ([4, 4, 4, 4, 4, 4, 4, 4], None),
         ([7, 6, 5, 4, math.nan, 1, 1, 1], 1e-4),  # it ends the test: at 5, 2 of 3 are done

@@ -175,7 +175,10 @@ def test_half_precision_without_a_gradient_stays_a_number() -> None:
     ("options", "named"),
     [
         ({"momentum": 1.0}, r"init_args\.momentum is 1\.0; allowed is 0 up to but not 1\."),
-        ({"betas": (0.9, -0.1)}, r"init_args\.betas is -0\.1; allowed is 0 up to but not 1\."),
+        (
+            {"betas": (0.9, -0.1)},
+            r"init_args\.betas is \(0\.9, -0\.1\); allowed is two of 0 up to but not 1\.",
+        ),
         ({"lr": math.nan}, r"init_args\.lr is nan; allowed is 0 or more\."),
         ({"weight_decay": -1}, r"init_args\.weight_decay is -1; allowed is 0 or more\."),
         ({"eps": 0.0}, r"init_args\.eps is 0\.0; allowed is above 0\."),

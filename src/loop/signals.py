@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from src.errors import STOP_SIGNALS, StoppedRun, stop_signals
+from src.errors import STOP_SIGNALS, StoppedRun, stop_signals, typed
 
 _EVERY = 16  # batches
 
@@ -95,7 +95,8 @@ class Signals(Callback):
         more = ""
         if trainer.state.fn == "fit":
             more = f" after step {trainer.global_step}. " + (
-                f"Go on: python -m src.train fit --run_dir {saved.parent.parent} --ckpt_path last"
+                f"Go on: python -m src.train fit --run_dir {typed(saved.parent.parent)} "
+                "--ckpt_path last"
                 if saved
                 else "Nothing was saved."
             )

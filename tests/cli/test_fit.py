@@ -406,10 +406,17 @@ class TestHowRunsEnd:
         assert rows(Path("run")) == before
 
     def test_monitoring_a_loss_keeps_the_lowest(self, cli: Cli, pictures: Path) -> None:
-        words = ("fit", "--data.root", pictures, "--run_dir=run", *TINY, "--trainer.max_epochs=4")
+        words = (
+            "fit",
+            "--data.root",
+            pictures,
+            "--run_dir=my run",
+            *TINY,
+            "--trainer.max_epochs=4",
+        )
         ended = cli(*words, "--monitor=val/loss")
-        losses = [float(row["val/loss"]) for row in rows(Path("run"))]
-        best = json.loads(Path("run/summary.json").read_text())["best"]
+        losses = [float(row["val/loss"]) for row in rows(Path("my run"))]
+        best = json.loads(Path("my run/summary.json").read_text())["best"]
         assert best["val/loss"] == min(losses) < max(losses)
         right = round(best["val/accuracy"] * 6)
         low, high = wilson_interval(right, 6)
@@ -417,6 +424,7 @@ class TestHowRunsEnd:
             f"best val/loss {min(losses):.4f}, val/accuracy {right / 6:.4f} ({low:.4f} to "
             f"{high:.4f} on the 6 pictures it was chosen on) in epoch {best['epoch'] + 1}\n"
         ) in ended.out
+        assert 'src.train test --run_dir "my run"\n' in ended.out
 
     def test_a_checkpoint_file_goes_on_in_a_new_folder_with_a_best_of_its_own(
         self, cli: Cli, pictures: Path, trained: Path

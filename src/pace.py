@@ -66,6 +66,7 @@ def measure(
     precision: str,
     worker_batches: Iterator[Batch] | None = None,
     make_optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
+    seconds: float = 0.0,
 ) -> Pace:
     """Return the pace of a training; the network and the random numbers stay as they are.
 
@@ -78,6 +79,7 @@ def measure(
         precision: As for `trainer.precision`.
         worker_batches: The same as one worker makes them; None means alike.
         make_optimizer: Called with a copy of the network; None leaves its step out.
+        seconds: For the steps, if that is more than SECONDS.
     """
     first = next(batches)
     ways = [batches] if worker_batches is None else [batches, worker_batches]
@@ -93,8 +95,8 @@ def measure(
             if optimizer is not None:
                 optimizer.step(lambda: 0.0)  # a closure, for those that ask for one
 
-        seconds = seconds_of(once, SECONDS, device)
-    return Pace(making[0], seconds, device.type == "cpu", making[-1])
+        of_step = seconds_of(once, max(SECONDS, seconds), device)
+    return Pace(making[0], of_step, device.type == "cpu", making[-1])
 
 
 def make_step(net: nn.Module, loss: nn.Module, device: torch.device, precision: str) -> Step:

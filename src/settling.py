@@ -25,6 +25,7 @@ from src.run import RunFolder, write_text
 from src.run_rules import Plan
 
 SETTLED = "WAGGLE_SETTLED"  # for the processes that the Trainer starts
+_LOOK = 0.01  # share of the minutes in which a step is timed
 _TIMED = ("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval")
 
 
@@ -145,8 +146,8 @@ def settle_workers(trainer: Any, model: Classifier, data: DataModule) -> str | N
     )
 
 
-def pace_of(trainer: Any, model: Classifier, data: DataModule) -> Pace:
-    """Return how long a batch and a step take here."""
+def pace_of(trainer: Any, model: Classifier, data: DataModule, seconds: float = 0.0) -> Pace:
+    """Return how long a batch and a step take here, the step timed for so many seconds or more."""
     cores = own_cores(trainer.num_devices)
     return measure(
         model.net,
@@ -156,6 +157,7 @@ def pace_of(trainer: Any, model: Classifier, data: DataModule) -> Pace:
         trainer.precision,
         trial.batches(data) if cores > 1 else None,
         model.build_optimizer,
+        seconds,
     )
 
 
@@ -225,7 +227,7 @@ def settle_epochs(
                 f"--minutes times steps before the training, and {type(callback).__name__} makes "
                 "others of them. Give --trainer.max_epochs instead."
             )
-    budget = _measure(trainer, model, data)
+    budget = _measure(trainer, model, data, _LOOK * 60 * minutes)
     left = 60 * minutes - (time.monotonic() - began)
     epochs, seconds = budget.epochs(left), budget.of_epoch
     trainer.fit_loop.max_epochs = config["trainer"]["max_epochs"] = epochs
@@ -236,9 +238,10 @@ def settle_epochs(
     return line + (" (one epoch takes longer than that)" if seconds > left else "")
 
 
-def _measure(trainer: Any, model: Classifier, data: DataModule) -> Budget:
+def _measure(trainer: Any, model: Classifier, data: DataModule, seconds: float) -> Budget:
     devices = trainer.num_devices
-    pace, workers = pace_of(trainer, model, data), trial.workers_of_training(data, devices)
+    pace = pace_of(trainer, model, data, seconds)
+    workers = trial.workers_of_training(data, devices)
     beside = trainer.strategy.root_device.type == "cpu"
     validation = seconds_to_validate(
         model.net, trial.blocks(data), trainer.strategy.root_device, trainer.precision

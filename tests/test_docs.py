@@ -47,6 +47,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "changes the shell it is typed into",
     "wandb sync": "needs an account",
     "torchrun": "starts processes; its words are parsed below",
+    "python -m tests.benchmarks.ablation": "trains for hours",
     "srun": "starts the tasks of a job; its words are parsed below",
 }
 

@@ -122,6 +122,22 @@ class TestMeasure:
         measure(net, nn.CrossEntropyLoss(), iter([whole, rest, rest]), CPU, "32-true")
         assert sizes == [2, 2]
 
+    def test_a_longer_look_at_the_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A step takes a second by this clock, which a look takes no time to read."""
+        now = [0.0]
+        monkeypatch.setattr(pace, "SECONDS", 0.0)
+        monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+        net = Mean()
+
+        def a_second(*_: object) -> None:
+            now[0] += 1
+
+        net.register_forward_pre_hook(a_second)
+        steps = []
+        net.register_forward_hook(lambda *_: steps.append(1))
+        measure(net, nn.CrossEntropyLoss(), batches(), CPU, "32-true", seconds=5)
+        assert len(steps) == 5
+
     def test_both_ways_to_make_a_batch_are_timed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter(range(100))
         monkeypatch.setattr(pace, "SECONDS", 0.0)
@@ -185,7 +201,7 @@ class TestProbe:
 class TestCaseOfAConfig:
     def test_takes_the_size_after_the_crop(self) -> None:
         case = case_of(Path("configs/bee_wasp.yaml"))
-        assert (case.name, case.image_size, case.batch_size) == ("SmallResNet", 96, 64)
+        assert (case.name, case.image_size, case.batch_size) == ("SmallResNet", 128, 64)
         assert case_of(Path("configs/seed.yaml")).make_net(2).single_logit is True
 
     def test_a_network_by_its_name_or_by_its_options(self, tmp_path: Path) -> None:

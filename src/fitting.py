@@ -18,6 +18,7 @@ from src import checkpoint
 from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
+from src.data.inspection import warn_of_copies
 from src.errors import UserError
 from src.intervals import wilson_interval
 from src.loop import Checkpoints, MetricsCsv
@@ -102,6 +103,15 @@ def begin_run(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     more = {"started": started, "versions": versions(), "git_commit": git_commit()}
     write_json(folder.record, {**record, **more, "data": about})
+
+
+def look_for_copies(data: DataModule) -> None:
+    """Tell of pictures under several labels or in several splits, by `data.on_leak`.
+
+    Raises:
+        UserError: if there are any and they are refused.
+    """
+    warn_of_copies(data.index("fit"), refuse=data.on_leak == "error")
 
 
 def describe_data(data: DataModule) -> str:

@@ -32,6 +32,7 @@ from src.errors import UserError
 from src.preprocess import Interpolation, Preprocessing, Rule
 
 Sampling = Literal["uniform", "balanced"]
+OnLeak = Literal["error", "warn"]
 SEEN_ON_TEST = (
     "data.validate_on_test: the TEST pictures are scored after every epoch, as in the seed's blog "
     "post. A model or an epoch chosen by these scores is chosen on the test set: its score is too "
@@ -81,6 +82,9 @@ class DataModule(LightningDataModule):
             folder, which holds at most WAGGLE_CACHE_GIB (20): see `python -m src.cache`.
         on_bad_image: `error` lists the files that can't be decoded and stops; `skip` leaves them
             out and records them.
+        on_leak: `warn` tells in fit of pictures that lie under several labels or in several splits,
+            exact copies and the near ones that `python -m src.audit` has found; `error` refuses
+            them.
         seed: Of the order and the augmentation; linked to seed_everything.
 
     Raises:
@@ -108,6 +112,7 @@ class DataModule(LightningDataModule):
         validate_on_test: bool = False,
         cache: bool | str = True,
         on_bad_image: OnBadImage = "error",
+        on_leak: OnLeak = "warn",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -130,6 +135,7 @@ class DataModule(LightningDataModule):
             "validate_on_test": validate_on_test,
         }
         self.on_bad_image: OnBadImage = on_bad_image
+        self.on_leak: OnLeak = on_leak
         self.seed = seed
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.samples: Path | None = None  # samples.csv of the run whose own splits are scored

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from src.data.home import alone
 from src.data.room import ARRAY_SUFFIX, ARRAYS, limit_bytes, make_room
 
 Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 _CHECK_BYTES = 16  # the checksum behind an array
 
 
@@ -29,7 +31,7 @@ def array_key(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def keep(place: Path | None, key: str, make: Callable[[], Floats]) -> Floats:
+def keep(place: Path | None, key: str, make: Callable[[], Array]) -> Array:
     """Return the array of a key: as it was kept, or made now and kept.
 
     One process of a machine makes it; the others wait for that.
@@ -37,7 +39,7 @@ def keep(place: Path | None, key: str, make: Callable[[], Floats]) -> Floats:
     Args:
         place: Folder of the cache; None keeps nothing.
         key: Of `array_key`.
-        make: Computes it, float32.
+        make: Computes it; of plain numbers.
     """
     if place is None:
         return make()
@@ -63,12 +65,17 @@ def keep(place: Path | None, key: str, make: Callable[[], Floats]) -> Floats:
     return made
 
 
-def _not_kept(array: Floats, path: Path, error: OSError) -> Floats:
+def kept(place: Path | None, key: str) -> Array | None:
+    """Return the array of a key if it has been kept, without making it; see `keep`."""
+    return None if place is None else _read(place / ARRAYS / f"{key}{ARRAY_SUFFIX}")
+
+
+def _not_kept(array: Array, path: Path, error: OSError) -> Array:
     print(f"WARNING: {path} can't be kept: {error}; it is computed in every run", file=sys.stderr)
     return array
 
 
-def _read(path: Path) -> Floats | None:
+def _read(path: Path) -> Array | None:
     try:
         content = path.read_bytes()
     except OSError:
@@ -79,11 +86,11 @@ def _read(path: Path) -> Floats | None:
         return None
     with contextlib.suppress(OSError):  # another user's
         os.utime(path)
-    found: Floats = np.load(io.BytesIO(body), allow_pickle=False)
+    found: Array = np.load(io.BytesIO(body), allow_pickle=False)
     return found
 
 
-def _write(path: Path, array: Floats) -> None:
+def _write(path: Path, array: Array) -> None:
     """Write a file that is whole or not there, unless it alone is more than the cache may hold."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)

@@ -1,0 +1,151 @@
+"""The page of an audit: audit.html, one file with its pictures inside."""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from src import __version__
+from src.data.findings import Findings, Group
+from src.data.inspection import Inspected
+from src.pages import page, picture_uri
+from src.preprocess import BadImageError, open_rgb
+
+_SIDE = 200  # of a picture on the page, in pixels
+_GROUPS, _OF_GROUP, _OF_NOTE, _FILES = 60, 8, 8, 200  # shown at most; audit.json has all
+_SECTIONS = (
+    (
+        "conflicts",
+        "Label conflicts",
+        True,
+        "The same picture under several labels: one of them is wrong, and whatever the network "
+        "answers is counted as a mistake half of the time.",
+    ),
+    (
+        "leaks",
+        "Leaks between splits",
+        True,
+        "The same picture in several splits: a score on one of them counts pictures that were "
+        "trained on, and is too good.",
+    ),
+    (
+        "duplicates",
+        "Duplicates",
+        False,
+        "The same picture twice in one class and split. It counts double; no score is falsified.",
+    ),
+)
+
+
+def audit_page(title: str, found: Inspected, command: Sequence[str]) -> str:
+    """Return audit.html.
+
+    Args:
+        title: The name of the data.
+        found: What was found.
+        command: The words that found it.
+    """
+    findings = found.findings
+    copies = findings.copies
+    return page(
+        "audit.html.j2",
+        {
+            "title": title,
+            "n": len(findings.paths) + len(findings.damaged),
+            "fingerprint": found.fingerprint,
+            "verdict": verdict(findings),
+            "tiles": [
+                ("label conflicts", len(copies.conflicts), "bad"),
+                ("leaks between splits", len(copies.leaks), "bad"),
+                ("damaged files", len(findings.damaged), "bad"),
+                ("duplicates", len(copies.duplicates), ""),
+                ("notes", len(findings.notes), ""),
+            ],
+            "sections": [
+                _section(found, getattr(copies, name), name, title, falsifies, about)
+                for name, title, falsifies, about in _SECTIONS
+            ],
+            "damaged": findings.damaged[:_FILES],
+            "more_damaged": max(0, len(findings.damaged) - _FILES),
+            "classes": findings.classes,
+            "splits": sorted({split or "all" for split in findings.splits}, key=_split_order),
+            "notes": [_note(found, note.note, note.paths) for note in findings.notes],
+            "command": shlex.join(command),
+            "version": __version__,
+        },
+    )
+
+
+def verdict(findings: Findings) -> str:
+    """Return in a sentence whether scores on these data can be trusted."""
+    if not findings.falsify:
+        return "Nothing was found that would falsify a score."
+    copies = findings.copies
+    faults = {
+        "label conflicts": copies.conflicts,
+        "leaks": copies.leaks,
+        "damaged files": findings.damaged,
+    }
+    named = " and ".join(f"{len(what):,} {name}" for name, what in faults.items() if what)
+    return f"{named} would falsify a score."
+
+
+def _split_order(name: str) -> tuple[int, str]:
+    order = ("train", "val", "test")
+    return (order.index(name) if name in order else len(order), name)
+
+
+def _section(
+    found: Inspected, groups: Sequence[Group], name: str, title: str, falsifies: bool, about: str
+) -> dict[str, Any]:
+    return {
+        "id": name,
+        "title": title,
+        "about": about,
+        "falsifies": falsifies,
+        "groups": [_group(found, group) for group in groups[:_GROUPS]],
+        "more": max(0, len(groups) - _GROUPS),
+    }
+
+
+def _group(found: Inspected, group: Group) -> dict[str, Any]:
+    findings, members = found.findings, group.members
+    labels = Counter(findings.labels[i] or "no label" for i in members)
+    splits = Counter(findings.splits[i] for i in members if findings.splits[i])
+    parts = [" and ".join(names) for names in (labels, splits) if len(names) > 1]
+    return {
+        "kind": group.kind,
+        "count": len(members),
+        "said": ", ".join(parts),
+        "pictures": [_picture(found, i) for i in members[:_OF_GROUP]],
+    }
+
+
+def _note(found: Inspected, note: str, paths: Sequence[str]) -> dict[str, Any]:
+    place = {path: i for i, path in enumerate(found.findings.paths)}
+    return {
+        "note": note,
+        "count": len(paths),
+        "pictures": [_picture(found, place[path]) for path in paths[:_OF_NOTE]],
+        "more": max(0, len(paths) - _OF_NOTE),
+    }
+
+
+def _picture(found: Inspected, i: int) -> dict[str, str]:
+    findings = found.findings
+    width, height = found.sizes[i]
+    said = [findings.labels[i], findings.splits[i], f"{width} x {height}"]
+    return {
+        "path": findings.paths[i],
+        "uri": _uri(found.root / findings.paths[i]),
+        "about": ", ".join(part for part in said if part),
+    }
+
+
+def _uri(path: Path) -> str:
+    """Return the picture; an empty one where the file has gone meanwhile."""
+    try:
+        return picture_uri(open_rgb(path), _SIDE)
+    except (BadImageError, OSError):
+        return "data:,"

@@ -1,0 +1,146 @@
+"""Looks at all pictures of a data set and says what is wrong with them.
+
+N sound pictures.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from src.data.cache import place_of
+from src.data.copies import near_pairs
+from src.data.findings import (
+    Copies,
+    Findings,
+    class_table,
+    group_copies,
+    notes_of,
+    outliers,
+    sort_copies,
+)
+from src.data.index import Index, Listing
+from src.data.kept import array_key, keep, kept
+from src.data.looks import Looker, Looks, kept_looks
+from src.data.scans import scan
+from src.errors import UserError
+
+_RULES = "copies 1"  # of pairs that are kept; another number finds them anew
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What was looked at, and what was found.
+
+    Attributes:
+        root: The folder that relative paths start from.
+        fingerprint: Of pictures, labels and splits, as `Index.fingerprint`.
+        findings: What is wrong.
+        sizes: Width and height of the N sound pictures, in pixels.
+    """
+
+    root: Path
+    fingerprint: str
+    findings: Findings
+    sizes: tuple[tuple[int, int], ...]
+
+
+def inspect(listing: Listing, show_progress: bool = True) -> Inspected:
+    """Decode every picture once, and find damage, copies, conflicts, leaks and what is odd.
+
+    What decoding shows is kept in the cache: a second look at the same files takes seconds.
+
+    Args:
+        listing: The files, with labels and splits.
+        show_progress: Bars on stderr, if that is a terminal.
+
+    Raises:
+        UserError: if no file is a sound picture.
+    """
+    looker = Looker()
+    scans = scan(listing.root, listing.paths, keep=looker, show_progress=show_progress)
+    sound = [i for i, found in enumerate(scans) if not found.error]
+    damaged = tuple(
+        (path, found.error) for path, found in zip(listing.paths, scans, strict=True) if found.error
+    )
+    if not sound:
+        raise UserError(
+            f"none of the {len(scans):,} files in {listing.root} is a sound picture; "
+            f"{listing.paths[0]}: {scans[0].error}."
+        )
+    listing, scans = listing.take(sound), [scans[i] for i in sound]
+    hashes = [found.hash for found in scans]
+    looks = kept_looks(place_of(True), listing.root, listing.paths, hashes, looker)
+    groups = group_copies(hashes, _kept_pairs(hashes, looks, show_progress))
+    findings = Findings(
+        listing.paths,
+        listing.labels,
+        listing.splits,
+        damaged,
+        sort_copies(groups, listing.labels, listing.splits),
+        (
+            *notes_of(listing.paths, listing.labels, listing.splits, scans),
+            *outliers(listing.paths, listing.labels, looks, scans),
+        ),
+        class_table(listing.labels, listing.splits),
+    )
+    index = Index.of(listing, sorted({*listing.labels} - {""}), hashes)
+    sizes = tuple((found.width, found.height) for found in scans)
+    return Inspected(listing.root, index.fingerprint(), findings, sizes)
+
+
+def _kept_pairs(hashes: Sequence[str], looks: Looks, show_progress: bool) -> list[tuple[int, int]]:
+    """Return positions of pictures that are near copies; found once for each set of pictures."""
+    content, first = np.unique(np.array(hashes), return_index=True)
+    thumbs = looks["thumb"][first]
+    pairs = keep(place_of(True), _key(content), lambda: near_pairs(thumbs, show_progress))
+    return [(int(a), int(b)) for a, b in first[pairs].reshape(-1, 2)]
+
+
+def _key(content: npt.NDArray[np.str_]) -> str:
+    return array_key(_RULES, *content.tolist())
+
+
+def known_copies(index: Index) -> Copies:
+    """Return copies without looking at a file: equal ones, and the near ones that an audit found.
+
+    Args:
+        index: With the hashes of all pictures.
+    """
+    content, first = np.unique(np.array(index.hashes), return_index=True)
+    pairs = kept(place_of(True), _key(content))
+    near = [] if pairs is None else [(int(a), int(b)) for a, b in first[pairs].reshape(-1, 2)]
+    names = (*index.classes, "")  # label -1 finds the last one
+    labels = [names[i] for i in index.labels.tolist()]
+    return sort_copies(group_copies(index.hashes, near), labels, index.splits.tolist())
+
+
+def warn_of_copies(index: Index, refuse: bool) -> None:
+    """Tell on stderr of pictures under two labels or in two splits, or refuse them.
+
+    Args:
+        index: Of a training.
+        refuse: Whether they end it.
+
+    Raises:
+        UserError: if there are any and they are refused.
+    """
+    copies = known_copies(index)
+    for groups, what in (
+        (copies.conflicts, "lie under several labels"),
+        (copies.leaks, "lie in several splits, so that a score counts pictures trained on"),
+    ):
+        if not groups:
+            continue
+        shown = ", ".join(index.paths[i] for i in groups[0].members[:3])
+        text = f"{len(groups):,} picture(s) {what}, {shown} for one"
+        see = f"See all: python -m src.audit --data.root {index.root}"
+        if refuse:
+            raise UserError(
+                f"{text}. {see} and leave them out by its --fix, or train all the same with "
+                "--data.on_leak warn."
+            )
+        print(f"WARNING: {text}. {see}", file=sys.stderr)

@@ -14,6 +14,7 @@ _SECONDS = 1.0  # for the measurement
 _MARGIN = 0.05  # of the time left: machines are not always as fast as in the moment
 _BETWEEN = 0.5  # seconds of an epoch's end: scores and checkpoints
 _END = 2.0  # seconds after the last one
+_REPORT, _LOOKS = 15.0, 8.0  # of a report: seconds, and how often it validates or does as much
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Budget:
         step: A training step and its batch.
         steps: Of an epoch.
         validation: All of its blocks.
+        after: What follows the last epoch.
     """
 
     step: float
     steps: int
     validation: float
+    after: float = _END
 
     @property
     def of_epoch(self) -> float:
@@ -37,7 +40,17 @@ class Budget:
 
     def epochs(self, seconds: float) -> int:
         """Return how many epochs end within so many seconds, at least 1."""
-        return max(1, int(((1 - _MARGIN) * seconds - _END) // self.of_epoch))
+        return max(1, int(((1 - _MARGIN) * seconds - self.after) // self.of_epoch))
+
+
+def seconds_after(validation: float, report: bool) -> float:
+    """Return the seconds from the last epoch to the end of the program.
+
+    Args:
+        validation: Seconds of all blocks.
+        report: Whether a report is written.
+    """
+    return _END + (_REPORT + _LOOKS * validation if report else 0.0)
 
 
 def seconds_to_validate(

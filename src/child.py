@@ -16,6 +16,7 @@ import src
 from src.data.home import alone
 from src.errors import RunFailureError, UserError, stop_signals
 
+REPORT = "WAGGLE_REPORT"  # in the environment: false lets fit write no report
 _LINES = 15  # of the log of a command that failed
 _PROMPT = "$ python -m src.train "  # before the words of each command in a log
 _ON_WINDOWS = sys.platform == "win32"
@@ -77,7 +78,7 @@ def run_child(words: Sequence[str], log: Path, keep: Sequence[int] = ()) -> Ende
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=() if _ON_WINDOWS else tuple(keep),
-            env=environment(),
+            env=environment({REPORT: "false"}),  # of many runs nobody reads each
         )
         for number in early:
             _pass_on(process, number)

@@ -283,6 +283,7 @@ class WaggleCLI(LightningCLI):
             print("fast_dev_run: every part ran once, nothing was kept")
         elif self.trainer.is_global_zero:
             fitting.finish_run(plan.folder, self.trainer, self.model, options.seed_everything)
+            fitting.write_report(plan.folder, options.report, options.trust_code)
             print(f"score it: python -m src.train test --run_dir {typed(plan.folder.path)}")
             print(plan.folder.path)
 
@@ -299,8 +300,9 @@ class WaggleCLI(LightningCLI):
                 return False
             settling.take_rate(rate, self.model, self.stored_config)
         if options.minutes is not None:
+            reports = fitting.wants_report(options.report)
             config, minutes = self.stored_config, options.minutes
-            print(settling.settle_epochs(*parts, config, minutes, self.began), flush=True)
+            print(settling.settle_epochs(*parts, config, minutes, self.began, reports), flush=True)
         settling.hand_over(self.stored_config)
         return True
 

@@ -1,8 +1,11 @@
 """The beginning and the end of a fit: starting weights, the run folder's files, the summary."""
 
 import copy
+import importlib.util
 import math
+import os
 import secrets
+import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,6 +18,7 @@ import yaml
 from lightning.pytorch import Callback
 
 from src import checkpoint
+from src.child import REPORT, environment
 from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
@@ -206,6 +210,35 @@ def finish_run(folder: RunFolder, trainer: Any, model: Classifier, seed: int) ->
         print(_best_line(kept, model.table))
     elif not kept or not kept.best:
         print("no validation was run: there is no best.ckpt", file=sys.stderr)
+
+
+def wants_report(wanted: bool | None) -> bool:
+    """Return what `--report` means here."""
+    return os.environ.get(REPORT, "").lower() not in ("false", "0") if wanted is None else wanted
+
+
+def write_report(folder: RunFolder, wanted: bool | None, trust_code: str | None) -> None:
+    """Make report.html in a process of its own; a failure is told and spoils nothing.
+
+    Args:
+        folder: Of the run.
+        wanted: As `--report`.
+        trust_code: As `--trust_code`.
+    """
+    if not wants_report(wanted):
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        print('no report: it needs matplotlib, pip install -e ".[report]"', file=sys.stderr)
+        return
+    print("writing the report ...", flush=True)
+    trusted = ["--trust_code", trust_code] if trust_code else []
+    words = ["-m", "src.report", str(folder.path), *trusted]
+    done = subprocess.run([sys.executable, *words], env=environment(), check=False)
+    if done.returncode:
+        print(
+            f"WARNING: the report could not be made. Again: python {' '.join(words)}",
+            file=sys.stderr,
+        )
 
 
 def _best_line(kept: Checkpoints, table: Table | None) -> str:

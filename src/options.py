@@ -58,6 +58,8 @@ class FitOptions:
             ends; `go_on` trains with the rate proposed.
         minutes: Give the run as many epochs as fit into so many minutes from its start, above 0;
             measured once, before the first step, and written into config.yaml.
+        report: Write report.html into the run folder at the end: what was learned, in pictures.
+            None means true, unless WAGGLE_REPORT=false is set in the environment.
         allow_drift: Go on with a run although its config, its data or its number of processes have
             changed; the changes are listed.
     """
@@ -71,4 +73,5 @@ class FitOptions:
     checkpoint_every_minutes: float | None = None
     find_lr: Literal["stop", "go_on"] | None = None
     minutes: float | None = None
+    report: bool | None = None
     allow_drift: bool = False

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from src.best_net import is_open, take_net
-from src.budget import Budget, seconds_to_validate
+from src.budget import Budget, seconds_after, seconds_to_validate
 from src.classifier import Classifier
 from src.config_check import read_config
 from src.data import trial
@@ -207,6 +207,7 @@ def settle_epochs(
     config: dict[str, Any],
     minutes: float,
     began: float,
+    report: bool,
 ) -> str:
     """Let the run have as many epochs as fit into the minutes; return a line on it.
 
@@ -217,6 +218,7 @@ def settle_epochs(
         config: As it will be stored; its number of epochs is set.
         minutes: Above 0, from the start of the process to the end of the run.
         began: When the process started, by `time.monotonic`.
+        report: Whether a report is written at the end.
 
     Raises:
         UserError: if a callback changes what a step takes.
@@ -227,7 +229,7 @@ def settle_epochs(
                 f"--minutes times steps before the training, and {type(callback).__name__} makes "
                 "others of them. Give --trainer.max_epochs instead."
             )
-    budget = _measure(trainer, model, data, _LOOK * 60 * minutes)
+    budget = _measure(trainer, model, data, _LOOK * 60 * minutes, report)
     left = 60 * minutes - (time.monotonic() - began)
     epochs, seconds = budget.epochs(left), budget.of_epoch
     trainer.fit_loop.max_epochs = config["trainer"]["max_epochs"] = epochs
@@ -238,7 +240,9 @@ def settle_epochs(
     return line + (" (one epoch takes longer than that)" if seconds > left else "")
 
 
-def _measure(trainer: Any, model: Classifier, data: DataModule, seconds: float) -> Budget:
+def _measure(
+    trainer: Any, model: Classifier, data: DataModule, seconds: float, report: bool
+) -> Budget:
     devices = trainer.num_devices
     pace = pace_of(trainer, model, data, seconds)
     workers = trial.workers_of_training(data, devices)
@@ -247,10 +251,12 @@ def _measure(trainer: Any, model: Classifier, data: DataModule, seconds: float) 
         model.net, trial.blocks(data), trainer.strategy.root_device, trainer.precision
     )
     share = devices if beside else 1  # the processes compute on the same cores
+    of_all = share * validation * math.ceil(trial.blocks_of_validation(data) / devices)
     return Budget(
         share * pace.seconds(workers, own_cores(devices)),
         trial.steps_of_epoch(data, devices),
-        share * validation * math.ceil(trial.blocks_of_validation(data) / devices),
+        of_all,
+        seconds_after(of_all, report),
     )
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from src.checkpoint import read_checkpoint
-from src.child import command_line, environment, require_well
+from src.child import REPORT, command_line, environment, require_well
 from src.errors import RunFailureError
 from src.run import RunFolder
 
@@ -44,7 +44,7 @@ class Sitting:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment(env),
+                env=environment({REPORT: "false", **(env or {})}),
             )
 
     def __enter__(self) -> Self:

@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     patch.setenv("WANDB_DATA_DIR", f"{home.name}/wandb-data")
     patch.setenv("WANDB_MODE", "offline")
     patch.setenv("HF_HUB_OFFLINE", "1")
+    patch.setenv("WAGGLE_REPORT", "false")  # some seconds a fit; a test of it says --report true
     # Nothing listens on port 1: what a started program asks of the network is refused at once.
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         patch.setenv(name, "http://127.0.0.1:1")

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,26 @@ def picture_uri(picture: Image.Image, side: int, quality: int = 80) -> str:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A picture of a gallery.
+
+    Attributes:
+        uri: What is shown.
+        alt: The same in words, for who can't see it.
+        head: The first line below it.
+        text: What follows.
+        second: Another picture beside it; "" for none.
+        second_alt: That in words.
+        crisp: Whether pixels stay squares.
+    """
+
+    uri: str
+    alt: str
+    head: str = ""
+    text: str = ""
+    second: str = ""
+    second_alt: str = ""
+    crisp: bool = False

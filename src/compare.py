@@ -10,7 +10,7 @@ from pathlib import Path
 from src.errors import UserError
 from src.failures import Parser, end_with_message
 from src.run import write_json
-from src.scored import COMMANDS, Scored, read_scored
+from src.scored import COMMANDS, Scored, data_differences, read_scored
 from src.verdicts import LETTERS, as_json, compare, report
 
 PROGRAM = "python -m src.compare"
@@ -68,39 +68,13 @@ def read_runs(folders: Sequence[Path], split: str) -> list[Scored]:
             raise UserError(f"{one} and {other} are the same run. Give each once.")
     runs = [read_scored(folder, split) for folder in folders]
     for other_run in runs[1:]:
-        if differences := _data_differences(runs[0], other_run):
+        if differences := data_differences(runs[0], other_run):
             raise UserError(
                 f"{runs[0].folder} and {other_run.folder} were not scored on the same pictures: "
                 f"{differences}. Score both on the same: python -m src.train {COMMANDS[split]} "
                 "--run_dir RUN --data.root DATA"
             )
     return runs
-
-
-def _data_differences(one: Scored, other: Scored) -> str:
-    """Return how the pictures of two runs differ, an empty string if they do not."""
-    if one.classes != other.classes:
-        return f"their classes are {', '.join(one.classes)} and {', '.join(other.classes)}"
-    if len(one.paths) != len(other.paths):
-        return f"there are {len(one.paths):,} and {len(other.paths):,}"
-    for mine, theirs in zip(_rows(one), _rows(other), strict=True):
-        if mine != theirs:
-            return f"where one has {mine[0]} ({mine[1]}), the other has {theirs[0]} ({theirs[1]})"
-    if one.fingerprint != other.fingerprint:
-        return (
-            "they have the same names and not the same content (fingerprints "
-            f"{one.fingerprint[:12]} and {other.fingerprint[:12]})"
-        )
-    return ""
-
-
-def _rows(run: Scored) -> list[tuple[str, str]]:
-    """Return name and label; of a path outside the data's root, the name alone is the picture's."""
-    names = (
-        path.rpartition("/")[2] if path[:1] == "/" or path[1:3] == ":/" else path
-        for path in run.paths
-    )
-    return list(zip(names, run.labels, strict=True))
 
 
 def _say(text: str) -> None:

@@ -8,8 +8,20 @@ from src import plots
 from src.errors import UserError
 from src.pages import Shown, picture_uri
 from src.preprocess import BadImageError, open_rgb
-from src.report_sections import Part, Section, column, duration, percent, section, with_ends
-from src.scored import COMMANDS, Scored, read_scored
+from src.report_parts import (
+    Maker,
+    Part,
+    Ranged,
+    Section,
+    count,
+    duration,
+    percent,
+    section,
+    table,
+    with_ends,
+)
+from src.report_run import column
+from src.scored import COMMANDS, Scored, data_differences, read_scored
 from src.trained import Trained
 from src.verdicts import LETTERS, Outcome, compare, verdict
 
@@ -26,50 +38,58 @@ def comparison(runs: Sequence[Trained]) -> dict[str, Any]:
     if len(runs) > len(LETTERS):
         raise UserError(f"{len(runs)} runs given; allowed are up to {len(LETTERS)}.")
     names = list(LETTERS[: len(runs)])
-    missing = [text for run in runs for text in run.missing]
-    made = [_side_by_side(runs, names), _curves(runs, names)]
-    found = _scored(runs, missing)
+    maker = Maker([f"{name}: {text}" for name, run in zip(names, runs, strict=True)
+                   for text in run.missing])  # fmt: skip
+    maker.add("the table", lambda: _side_by_side(runs, names))
+    maker.add("the curves", lambda: _curves(runs, names))
+    found = _scored(runs, maker.missing)
     if found:
         split, scored = found
         outcomes = compare(scored)
-        made.append(_verdicts(outcomes, split))
-        made.append(_flips(runs[0], scored, outcomes))
+        maker.add("McNemar's test", lambda: _verdicts(outcomes, split))
+        maker.add("the pictures", lambda: _flips(runs[0], scored, outcomes))
     return {
         "title": " against ".join(
-            f"{n} {run.folder.path.name}" for n, run in zip(names, runs, strict=True)
+            f"{n} {run.folder.path.absolute().name}" for n, run in zip(names, runs, strict=True)
         ),
         "subtitle": f"{len(runs)} runs, lettered in the order in which they were given.",
         "tiles": [],
-        "sections": made,
-        "missing": missing,
+        "sections": maker.made,
+        "missing": maker.missing,
     }
 
 
 def _side_by_side(runs: Sequence[Trained], names: Sequence[str]) -> Section:
-    rows = [["run folder", *(str(run.folder.path) for run in runs)]]
+    rows: list[list[str | Ranged]] = [["run folder", *(str(run.folder.path) for run in runs)]]
     rows.append(["seed", *(str(run.record.get("seed", "-")) for run in runs)])
-    rows.append(["epochs", *(str(len(run.rows)) for run in runs)])
+    rows.append(["epochs", *(str(len({row["epoch"] for row in run.rows})) for run in runs)])
     rows.append(
         ["time", *(duration(float(run.rows[-1]["seconds"])) if run.rows else "-" for run in runs)]
     )
-    rows.append(["parameters", *(f"{run.summary.get('parameters', 0):,}" for run in runs)])
+    rows.append(["parameters", *(_parameters(run) for run in runs)])
     rows.append(["best validation accuracy", *(_best(run) for run in runs)])
     for command, what in (("test", "test accuracy"), ("validate", "validation accuracy, scored")):
         if any(run.scores(command) for run in runs):
             rows.append([what, *(_accuracy(run.scores(command)) for run in runs)])
-    table = {"kind": "table", "head": ["", *names], "rows": rows}
-    return section("Side by side", (), [table], "side")
+    return section("Side by side", (), [table(["", *names], rows)], "side")
+
+
+def _parameters(run: Trained) -> str:
+    number = run.summary.get("parameters")
+    return "-" if number is None else f"{number:,}"
 
 
 def _best(run: Trained) -> str:
     return percent(run.summary.get("best", {}).get("val/accuracy"))
 
 
-def _accuracy(found: dict[str, Any]) -> str:
-    return with_ends(found["accuracy"], found["accuracy_interval"]) if found else "not scored"
+def _accuracy(found: dict[str, Any]) -> str | Ranged:
+    if "accuracy" not in found:
+        return "not scored"
+    return with_ends(found["accuracy"], found.get("accuracy_interval"))
 
 
-def _curves(runs: Sequence[Trained], names: Sequence[str]) -> Section:
+def _curves(runs: Sequence[Trained], names: Sequence[str]) -> Section | None:
     made = []
     for score in ("loss", "accuracy"):
         lines = {
@@ -80,22 +100,29 @@ def _curves(runs: Sequence[Trained], names: Sequence[str]) -> Section:
         if lines:
             svg = plots.curves(f"curve-{score}", f"validation {score}", lines, None)
             made.append({"svg": svg, "caption": f"Validation {score} over the epochs."})
+    if not made:
+        return None
     return section("Learning curves", (), [{"kind": "plots", "plots": made}], "curves")
 
 
 def _scored(runs: Sequence[Trained], missing: list[str]) -> tuple[str, list[Scored]] | None:
     """Return the split that all runs were scored on, and what they said; None for none."""
+    reasons = []
     for split, command in COMMANDS.items():
-        if all(run.scores(command) for run in runs):
+        if not all(run.scores(command) for run in runs):
+            continue
+        try:
             scored = [read_scored(run.folder.path, split) for run in runs]
-            if len({(run.fingerprint, run.classes, run.labels) for run in scored}) > 1:
-                missing.append(f"the comparison: the runs were not scored on the same {split} data")
-                return None
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        differences = [data_differences(scored[0], other) for other in scored[1:]]
+        if not any(differences):
             return split, scored
-    missing.append(
-        "the comparison: not all runs were scored. Score each: python -m src.train test "
-        "--run_dir RUN"
-    )
+        first = next(filter(None, differences))
+        reasons.append(f"the {split} pictures that they were scored on differ: {first}")
+    scoring = "not all runs were scored. Score each: python -m src.train test --run_dir RUN"
+    missing.append(f"the comparison: {'; '.join(reasons) or scoring}")
     return None
 
 
@@ -117,10 +144,8 @@ def _verdicts(outcomes: Sequence[Outcome], split: str) -> Section:
     ]
     head = ["runs", "both right", "first alone", "second alone", "both wrong"]
     about = f"McNemar's exact test on the same {split} pictures; intervals are Tango's, 95 %."
-    texts: list[Part] = [{"kind": "text", "text": verdict(o, len(outcomes))} for o in outcomes]
-    return section(
-        "Do they differ", [about], [*texts, {"kind": "table", "head": head, "rows": rows}], "differ"
-    )
+    texts: list[Part] = [{"kind": "verdict", "text": verdict(o, len(outcomes))} for o in outcomes]
+    return section("Do they differ", [about], [*texts, table(head, rows)], "differ")
 
 
 def _flips(run: Trained, scored: Sequence[Scored], outcomes: Sequence[Outcome]) -> Section:
@@ -129,7 +154,11 @@ def _flips(run: Trained, scored: Sequence[Scored], outcomes: Sequence[Outcome]) 
     for outcome in outcomes:
         pair = scored[outcome.first], scored[outcome.second]
         shown = [_flipped(run, pair, outcome, at) for at in outcome.flipped[:_FLIPPED]]
-        title = f"{LETTERS[outcome.first]} and {LETTERS[outcome.second]}: {len(outcome.flipped):,}"
+        shown_of = f"the first {_FLIPPED} of " if len(outcome.flipped) > _FLIPPED else ""
+        title = (
+            f"{LETTERS[outcome.first]} and {LETTERS[outcome.second]}: {shown_of}"
+            f"{count(len(outcome.flipped), 'picture')}"
+        )
         if shown:
             parts.append({"kind": "gallery", "title": title, "pictures": shown, "wide": False})
     if not parts:
@@ -139,7 +168,7 @@ def _flips(run: Trained, scored: Sequence[Scored], outcomes: Sequence[Outcome]) 
 
 def _flipped(run: Trained, pair: tuple[Scored, Scored], outcome: Outcome, at: int) -> Shown:
     said = (
-        f"{LETTERS[place]}: {one.predicted[at]} {percent(float(one.probabilities[at].max()))}"
+        f"{LETTERS[place]} {one.predicted[at]} {_sure(one, at)}"
         for place, one in zip((outcome.first, outcome.second), pair, strict=True)
     )
     path = pair[0].paths[at]
@@ -151,10 +180,16 @@ def _flipped(run: Trained, pair: tuple[Scored, Scored], outcome: Outcome, at: in
     )
 
 
+def _sure(run: Scored, at: int) -> str:
+    """Return the probability of the class that a run named."""
+    return percent(float(run.probabilities[at, run.classes.index(run.predicted[at])]))
+
+
 def _picture(root: Path | None, path: str) -> str:
+    """Return a picture for the page, "" if it is not there."""
     if root is None:
-        return "data:,"
+        return ""
     try:
         return picture_uri(open_rgb((root.parent if root.is_file() else root) / path), _SIDE)
     except (BadImageError, OSError):
-        return "data:,"
+        return ""

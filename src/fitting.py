@@ -23,7 +23,7 @@ from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.inspection import warn_of_copies
-from src.errors import UserError
+from src.errors import StoppedRun, UserError
 from src.intervals import wilson_interval
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.metrics_csv import read_rows
@@ -233,12 +233,15 @@ def write_report(folder: RunFolder, wanted: bool | None, trust_code: str | None)
     print("writing the report ...", flush=True)
     trusted = ["--trust_code", trust_code] if trust_code else []
     words = ["-m", "src.report", str(folder.path), *trusted]
-    done = subprocess.run([sys.executable, *words], env=environment(), check=False)
-    if done.returncode:
-        print(
-            f"WARNING: the report could not be made. Again: python {' '.join(words)}",
-            file=sys.stderr,
-        )
+    again = f"Again: {subprocess.list2cmdline(['python', *words])}"
+    try:
+        # An exception here, such as of a signal, ends the process too.
+        code = subprocess.run([sys.executable, *words], env=environment(), check=False).returncode
+    except StoppedRun as end:
+        print(f"{end.message}: no report, and the run is whole. {again}", file=sys.stderr)
+        return
+    if code:
+        print(f"WARNING: the report could not be made. {again}", file=sys.stderr)
 
 
 def _best_line(kept: Checkpoints, table: Table | None) -> str:

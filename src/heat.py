@@ -42,12 +42,15 @@ def layer_to_show(net: nn.Module, pixels: Tensor) -> Layer | None:
         None if no module gives a map: a network of dense layers alone.
     """
     found: list[Layer] = []
-    side = min(pixels.shape[1:3])
+    height, width = pixels.shape[1:3]
+    side = min(height, width)
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.dim() == 4:
-            cells = min(output.shape[2:])
-            if LEAST_SIDE <= cells < side:  # the input itself, normalised, is no map
+            rows, columns = output.shape[2:]
+            cells = min(rows, columns)
+            alike = rows * width == columns * height  # else channels stand last, as in Swin
+            if alike and LEAST_SIDE <= cells < side:  # the input itself, normalised, is no map
                 found.append(Layer(module, round(side / cells)))
 
     hooks = [module.register_forward_hook(note) for name, module in net.named_modules() if name]

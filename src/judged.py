@@ -17,16 +17,19 @@ from src.calibration import Decision
 from src.classifier import Classifier
 from src.data.dataset import Pictures
 from src.data.looks import look_at
+from src.forward import evaluate, evenly, take
 from src.heat import Heat, Layer, explainable, heat_maps, layer_to_show
 from src.table import Table
-from src.trained import Trained, evaluate
+from src.trained import Trained
 
 Pixels = npt.NDArray[np.uint8]
+MOST = 10_000  # pictures that are looked at; more take their time and tell little more
+MOST_CLASSES = 12  # that a mean map is made of
 _OF_CLASS = 32  # pictures of each class that a mean map is made of
 _AT_ONCE = 8  # pictures of one gradient: bounds the memory
 # From nothing over honey to white hot; red, green, blue and opacity.
 _COLOURS = np.array(
-    [[0, 0, 0, 0], [180, 83, 9, 90], [240, 166, 60, 165], [255, 236, 179, 215]], np.float64
+    [[0, 0, 0, 0], [180, 83, 9, 95], [240, 150, 40, 145], [255, 224, 130, 170]], np.float64
 )
 
 
@@ -36,21 +39,24 @@ class Judged:
 
     Attributes:
         model: The network and its decision.
-        pictures: All of the split; rows of the table name positions in them.
+        pictures: Those of the split, MOST of them at most; rows of the table name positions there.
         table: The labelled rows.
+        of_all: How many pictures the split has.
     """
 
     model: Classifier
     pictures: Pictures
     table: Table
+    of_all: int
 
     @classmethod
     def of(cls, run: Trained, split: str) -> "Judged":
         """Let a run's network look at a split; needs the run's model and index."""
         assert run.model is not None
-        pictures = run.pictures(split)
+        whole = run.pictures(split)
+        pictures = take(whole, evenly(len(whole), MOST))
         found = evaluate(run.model.net, pictures, run.block_size)
-        return cls(run.model, pictures, found.labelled())
+        return cls(run.model, pictures, found.labelled(), len(whole))
 
     @property
     def decision(self) -> Decision:
@@ -105,6 +111,11 @@ class Judged:
         net = explainable(self.model.net)
         return net, layer_to_show(net, torch.from_numpy(self.pixels(0)[None]))
 
+    @property
+    def has_heat(self) -> bool:
+        """Whether a layer of the network keeps a map of the picture."""
+        return self._explained[1] is not None
+
     def pixels(self, row: int) -> Pixels:
         """Return a picture as the network gets it, uint8 [H, W, 3]."""
         return self.pictures.pixels(0, int(self.table.index[row])).copy()
@@ -125,12 +136,16 @@ class Judged:
             yield from heat_maps(net, pixels, torch.tensor(targets[some]), layer)
 
     def mean_maps(self) -> dict[str, tuple[Pixels, Heat, int]]:
-        """Return class -> mean picture, mean heat map, and of how many rightly named pictures."""
-        found = {}
+        """Return class -> mean picture, mean heat map, and of how many rightly named pictures.
+
+        Of the first MOST_CLASSES classes that have any.
+        """
+        found: dict[str, tuple[Pixels, Heat, int]] = {}
         for c, name in enumerate(self.classes):
+            if len(found) == MOST_CLASSES:
+                break
             rows = np.flatnonzero(self.right & (self.table.target == c))
-            most = min(_OF_CLASS, rows.size)
-            rows = rows[np.arange(most) * rows.size // max(most, 1)]
+            rows = rows[evenly(rows.size, _OF_CLASS)]
             maps = list(self.heat_of(rows.tolist(), [c] * rows.size))
             if maps:
                 mean = np.mean([self.pixels(int(row)) for row in rows], axis=0)
@@ -150,7 +165,7 @@ def heated(pixels: Pixels, warmth: Heat) -> Image.Image:
     low = np.minimum(place.astype(int), len(_COLOURS) - 2)
     mixed = _COLOURS[low] + (place - low)[..., None] * (_COLOURS[low + 1] - _COLOURS[low])
     share = mixed[..., 3:] / 255
-    under = 0.35 * pixels + 0.65 * grey[..., None]
+    under = np.repeat(grey[..., None], 3, axis=2)
     return Image.fromarray((under * (1 - share) + mixed[..., :3] * share).astype(np.uint8))
 
 

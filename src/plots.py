@@ -2,7 +2,9 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -24,17 +26,22 @@ _NAMES = {
 SERIES = (_ACCENT, _SECOND, _THIRD, _GOOD, _BAD)
 _FONT = 11.0  # points on a figure of 5.2 inches, which a page shows at about its own width
 _SIZE = (5.2, 3.3)
+_LONGEST = 28  # characters of a label
+
+
+def require() -> None:
+    """Raise UserError if figures can't be drawn here."""
+    if find_spec("matplotlib") is None:
+        raise UserError(
+            'the report needs matplotlib, which is not installed: pip install -e ".[report]"'
+        )
 
 
 def _figure(size: tuple[float, float] = _SIZE) -> tuple[Any, Any]:
     """Return a figure and its axes, plain: two axes, a faint grid, no box."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError(
-            'the report needs matplotlib, which is not installed: pip install -e ".[report]"'
-        ) from error
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     with rc_context({"font.size": _FONT}):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
@@ -55,7 +62,9 @@ def _svg(figure: Any, name: str, alt: str) -> str:
     from matplotlib import rc_context
 
     file = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        # The page has fonts of its own.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     text = file.getvalue()
     text = text[text.index("<svg") :]
@@ -68,6 +77,12 @@ def _svg(figure: Any, name: str, alt: str) -> str:
     head = f'<svg role="img" aria-label="{_escaped(alt)}"'
     text = re.sub(r"^<svg", head, text)
     return re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+
+
+def _label_of(text: str) -> str:
+    """Return a name as a label: no formula, not hidden for a leading underscore, not too long."""
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\u2026"
+    return ("\u200b" if short.startswith("_") else "") + short.replace("$", r"\$")
 
 
 def _escaped(text: str) -> str:
@@ -92,7 +107,7 @@ def curves(
             epochs,
             values,
             color=colour,
-            label=label,
+            label=_label_of(label),
             linewidth=1.8,
             marker=None if many else "o",
             markersize=3,
@@ -103,7 +118,8 @@ def curves(
             "best",
             (best, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -9),
+            xytext=(-3, -9),
+            ha="right",
             textcoords="offset points",
             color=_SOFT,
             fontsize=_FONT - 2,
@@ -125,12 +141,22 @@ def _cycle(number: int) -> list[str]:
 
 
 def _label(axes: Any, x: str, y: str) -> None:
-    axes.set_xlabel(x, color=_SOFT, fontsize=_FONT)
-    axes.set_ylabel(y, color=_SOFT, fontsize=_FONT)
+    axes.set_xlabel(_label_of(x), color=_SOFT, fontsize=_FONT)
+    axes.set_ylabel(_label_of(y), color=_SOFT, fontsize=_FONT)
 
 
 def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=_FONT - 1, handlelength=1.4)
+    axes.legend(
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=_FONT - 1,
+        handlelength=1.4,
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=4,
+        columnspacing=1.4,
+        borderaxespad=0.2,
+    )
 
 
 def reliability(confidence: Floats, before: Floats, right: npt.NDArray[np.bool_]) -> str:
@@ -182,7 +208,7 @@ def histogram(
     axes.hist(
         list(groups.values()),
         bins=np.linspace(0, 1, 21).tolist(),
-        label=list(groups),
+        label=[_label_of(name) for name in groups],
         color=_cycle(len(groups)),
         stacked=True,
         rwidth=0.9,
@@ -224,7 +250,7 @@ def intervals(
     for place, (_, share, (low, high)) in zip(places.tolist(), rows, strict=True):
         axes.plot([low, high], [place, place], color=_ACCENT, linewidth=2, alpha=0.5)
         axes.plot([share], [place], "o", color=_ACCENT, markersize=6)
-    axes.set_yticks(places.tolist(), [label for label, _, _ in rows], color=_INK)
+    axes.set_yticks(places.tolist(), [_label_of(label) for label, _, _ in rows], color=_INK)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     least = min(low for _, _, (low, _) in rows)

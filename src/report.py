@@ -1,16 +1,18 @@
 """Tells what a run has learned: `python -m src.report RUN_DIR [RUN_DIR ...]`."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src import __version__
+from src import __version__, plots
 from src import report_pictures as pictures
-from src import report_sections as sections
+from src import report_run as about
+from src import report_scores as scored
 from src.comparison import comparison
 from src.data.scans import scan
 from src.errors import UserError
@@ -18,11 +20,11 @@ from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.pages import page
 from src.quiet import quiet_libraries
-from src.report_sections import Section
+from src.report_parts import Maker, Section, count
 from src.run import write_text
 from src.shortcut import look
 from src.slices import slices
-from src.trained import Trained, open_run
+from src.trained import FAILURES, Trained, open_run, said
 
 PROGRAM = "python -m src.report"
 
@@ -32,16 +34,39 @@ def main(args: Sequence[str] | None = None) -> int:
     with end_with_message() as outcome:
         quiet_libraries()
         options = parser().parse_args(args)
+        _refuse_twice(options.runs)
         runs = [open_run(path, options.root, options.trust_code) for path in options.runs]
-        out = options.out or options.runs[0] / (
-            "report.html" if len(runs) == 1 else "comparison.html"
-        )
+        name = "report.html" if len(runs) == 1 else "comparison.html"
+        out = options.out or options.runs[0] / name
+        _require_place(out)
+        plots.require()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
-        write_text(out, page("report.html.j2", {"version": __version__, **content}))
-        for text in content["missing"]:
-            print(f"missing: {text}", file=sys.stderr)
+        text = page("report.html.j2", {"version": __version__, **content})
+        write_text(out, text, errors="backslashreplace")  # file names may be no text
+        for line in content["missing"]:
+            print(f"missing: {line}", file=sys.stderr)
         print(out)
     return outcome.code
+
+
+def _refuse_twice(folders: Sequence[Path]) -> None:
+    known: dict[str, Path] = {}
+    for folder in folders:
+        other = known.setdefault(os.path.normcase(os.path.realpath(folder)), folder)
+        if other is not folder:
+            raise UserError(f"{other} and {folder} are the same run. Give each once.")
+
+
+def _require_place(out: Path) -> None:
+    """Raise UserError if the page can't be written, before any work."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder. Give a file in it, such as {out / 'a.html'}.")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}. Make it, or give another.")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(
+            f"nothing can be written into {out.parent}. Give a file elsewhere: --out FILE"
+        )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,84 +101,87 @@ def parser() -> argparse.ArgumentParser:
 
 def one_run(run: Trained) -> dict[str, Any]:
     """Return what the page of one run is filled with; what can't be had is said there."""
-    maker = Maker(run)
-    judged, split = _judged(run)
-    found = sections.all_scores(judged) if judged else {}
-    if judged and split:
-        maker.add("the scores", lambda: sections.score_section(found, split))
+    maker = Maker(run.missing)
+    judged, found = _judged(run)
+    tiles = []
+    if judged and run.split:
+        split = run.split
+        tiles = scored.score_tiles(judged, found, split)
+        maker.add(
+            "the scores",
+            lambda: scored.score_section(judged, found, split, run.chosen_on_test),
+        )
     if run.rows:
-        maker.add("the curves", lambda: sections.learning_curves(run))
+        maker.add("the curves", lambda: about.learning_curves(run))
     if judged:
-        maker.add("the classes", lambda: sections.confusion_section(found))
-        maker.add("the calibration", lambda: sections.calibration_section(judged, found))
+        maker.add("the classes", lambda: scored.confusion_section(found))
+        maker.add("the calibration", lambda: scored.calibration_section(judged, found))
         maker.add("the mistakes", lambda: pictures.mistakes(judged))
         maker.add("the heat maps", lambda: pictures.what_it_looks_at(judged))
         maker.add("the shortcut check", lambda: _shortcuts(run, judged, found))
-        maker.add("the slices", lambda: _slices(run, judged))
-    maker.add("the data card", lambda: _data(run))
+        maker.add("the slices", lambda: _slices(judged))
+    maker.add("the data card", lambda: _data(run, maker))
     if run.rows:
-        maker.add("the time", lambda: sections.time_spent(run))
-    maker.add("the command", lambda: sections.reproduce(run))
-    recipe = next((w for w in run.record.get("command", ()) if str(w).endswith(".yaml")), "")
+        maker.add("the time", lambda: about.time_spent(run))
+    maker.add("the command", lambda: about.reproduce(run))
     return {
-        "title": f"{Path(str(recipe)).stem or 'Run'}: {', '.join(run.classes[:6])}",
-        "subtitle": f"{run.folder.path.name}, {len(run.rows)} epoch(s)"
+        "title": _title(run),
+        "subtitle": f"{run.folder.path.absolute().name}, {count(_epochs(run), 'epoch')}"
         + ("" if run.summary else "; the training has not ended"),
-        "tiles": sections.score_tiles(judged, found, split) if judged and split else [],
+        "tiles": tiles,
         "sections": maker.made,
         "missing": run.missing,
     }
 
 
-class Maker:
-    """Makes sections; what fails is noted and leaves the others as they are.
-
-    Args:
-        run: Its list of what is missing grows.
-    """
-
-    def __init__(self, run: Trained) -> None:
-        self.run = run
-        self.made: list[Section] = []
-
-    def add(self, what: str, make: Callable[[], Section | None]) -> None:
-        """Make a section, if it can be made."""
-        try:
-            found = make()
-        except (UserError, OSError, ValueError, KeyError, TypeError) as error:
-            self.run.missing.append(f"{what}: {error}")
-            return
-        if found is not None:
-            self.made.append(found)
+def _title(run: Trained) -> str:
+    """Return the recipe, as far as it is known, and the classes."""
+    words = (str(word) for word in run.record.get("command") or ())
+    recipe = next((word for word in words if word.endswith((".yaml", ".yml"))), "")
+    shown = ", ".join(run.classes[:6])
+    more = len(run.classes) - 6
+    stem = Path(recipe.replace("\\", "/")).stem
+    return f"{stem or 'A run'}: {shown}{f' and {more:,} more' if more > 0 else ''}"
 
 
-def _judged(run: Trained) -> tuple[Judged | None, str | None]:
-    if run.model is None or run.index is None or run.split is None:
-        return None, None
+def _epochs(run: Trained) -> int:
+    return len({row["epoch"] for row in run.rows})
+
+
+def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
+    """Return the pictures of the split to look at, with their scores; None if there are none."""
+    if run.model is None or run.split is None:
+        return None, {}
     try:
-        return Judged.of(run, run.split), run.split
-    except (UserError, ValueError, OSError) as error:
-        run.missing.append(f"the scores: {error}")
-        return None, None
+        judged = Judged.of(run, run.split)
+        return judged, scored.all_scores(judged)
+    except FAILURES as error:
+        run.missing.append(f"the scores: {said(error)}")
+        return None, {}
 
 
 def _shortcuts(run: Trained, judged: Judged, found: dict[str, Any]) -> Section:
     looks = look(judged.model.net, judged.pictures, run.block_size, judged.decision)
-    return sections.shortcut_section(looks, found["baseline_accuracy"])
+    return scored.shortcut_section(looks, found["baseline_accuracy"])
 
 
-def _slices(run: Trained, judged: Judged) -> Section | None:
-    index = judged.pictures.index
+def _slices(judged: Judged) -> Section | None:
+    index = judged.pictures.index.take(judged.table.index)
     scans = scan(index.root, index.paths, show_progress=False)
-    sizes = np.array([float(scans[i].width * scans[i].height) for i in judged.table.index])
-    found = slices({**measures(judged), "size": sizes}, judged.right)
-    return sections.slice_section(found) if found else None
+    sizes = np.array([float(found.width * found.height) for found in scans])
+    values = {**measures(judged), "size": sizes}
+    found = slices(values, judged.right)
+    alike = [name for name in values if all(s.measure != name for s in found)]
+    return scored.slice_section(found, alike) if found else None
 
 
-def _data(run: Trained) -> Section:
-    made = sections.data_card(run)
+def _data(run: Trained, maker: Maker) -> Section:
+    made = about.data_card(run)
     if run.index is not None:
-        made["parts"] += pictures.samples(run)
+        try:
+            made["parts"] += pictures.samples(run)
+        except FAILURES as error:
+            maker.missing.append(f"sample pictures: {said(error)}")
     return made
 
 

@@ -6,33 +6,41 @@ import numpy as np
 from PIL import Image
 
 from src import heat
+from src.data.dataset import Pictures
 from src.data.decoded import TRAIN
-from src.judged import Judged, heated
-from src.pages import Shown, picture_uri
-from src.report_sections import Part, Section, percent, section
+from src.forward import evenly
+from src.judged import MOST_CLASSES, Judged, heated
+from src.pages import Shown, exact_uri, picture_uri
+from src.report_parts import Part, Section, count, percent, section
 from src.trained import Trained
 
 WORST, UNCERTAIN, SAMPLES, AUGMENTED = 24, 12, 4, 8
 _SIDE = 224  # of a picture on the page at most, in pixels
 _FILTERS = 64
+_ALL_SAMPLES = 24
+_CHANGERS = ("callbacks.Mix", "callbacks.ProgressiveSize")  # they change whole batches
 
 
 def mistakes(judged: Judged) -> Section:
     """The worst mistakes and the least certain answers, with where the network looked."""
     parts = []
-    for title, rows in (
-        (f"The {WORST} worst mistakes", judged.worst(WORST)),
-        (f"The {UNCERTAIN} least certain", judged.least_certain(UNCERTAIN)),
-    ):
-        if rows:
-            parts.append(_gallery(judged, rows, title))
-        else:
-            parts.append({"kind": "text", "text": f"{title}: there is none."})
-    about = (
-        "Beside each picture, what in it speaks for the class that the network named (LayerCAM). "
-        "Look for labels that are wrong, and for reasons that are."
+    all_wrong, worst = int((~judged.right).sum()), judged.worst(WORST)
+    if worst:
+        title = f"The worst {len(worst)} of {count(all_wrong, 'mistake')}"
+        parts.append(_gallery(judged, worst, title if len(worst) < all_wrong else "All mistakes"))
+    else:
+        parts.append({"kind": "text", "text": "Not one picture was named wrongly."})
+    rows = judged.least_certain(UNCERTAIN)
+    parts.append(_gallery(judged, rows, f"The {len(rows)} least certain"))
+    heat_there = judged.has_heat
+    about = "The worst come first: those to which the network gave the least of the truth."
+    how = (
+        "Beside each picture, what in it speaks for the class that was named (LayerCAM). Look for "
+        "labels that are wrong, and for reasons that are."
+        if heat_there
+        else "No layer of this network keeps a map of the picture, so there is no heat to show."
     )
-    return section("Mistakes", [about], parts)
+    return section("Mistakes", [f"{about} {how}"], parts)
 
 
 def _gallery(judged: Judged, rows: list[int], title: str) -> Part:
@@ -42,6 +50,7 @@ def _gallery(judged: Judged, rows: list[int], title: str) -> Part:
     for number, (row, c) in enumerate(zip(rows, said, strict=True)):
         pixels = judged.pixels(row)
         true = judged.classes[judged.table.target[row]]
+        named = f"named {judged.classes[c]}" if c != judged.table.target[row] else "named so"
         path = judged.pictures.index.paths[int(judged.table.index[row])]
         sure = percent(float(judged.probabilities[row, c]))
         second = picture_uri(heated(pixels, maps[number]), _SIDE) if maps else ""
@@ -49,7 +58,7 @@ def _gallery(judged: Judged, rows: list[int], title: str) -> Part:
             Shown(
                 uri=picture_uri(Image.fromarray(pixels), _SIDE),
                 alt=f"{path}, which is {true}",
-                head=f"{true}, named {judged.classes[c]} {sure}",
+                head=f"{true}, {named} {sure}",
                 text=path,
                 second=second,
                 second_alt=f"what speaks for {judged.classes[c]} in it",
@@ -69,11 +78,13 @@ def what_it_looks_at(judged: Judged) -> Section | None:
                 second=picture_uri(heated(mean, warmth), _SIDE),
                 second_alt=f"mean of their heat maps for {name}",
                 head=name,
-                text=f"mean of {number} rightly named pictures, and of their heat maps",
+                text=f"mean of {count(number, 'rightly named picture')}, and of the heat maps",
             )
-            for name, (mean, warmth, number) in list(maps.items())[:12]
+            for name, (mean, warmth, number) in maps.items()
         ]
-        parts.append({"kind": "gallery", "title": "Mean maps", "pictures": pictures, "wide": True})
+        more = len(judged.classes) > MOST_CLASSES
+        title = f"Mean maps of the first {len(maps)} classes" if more else "Mean maps"
+        parts.append({"kind": "gallery", "title": title, "pictures": pictures, "wide": True})
     filters = heat.first_filters(judged.model.net)
     if filters is not None:
         parts.append(_filters(filters))
@@ -84,72 +95,48 @@ def what_it_looks_at(judged: Judged) -> Section | None:
 
 
 def _filters(filters: Any) -> Part:
-    """Lay the kernels out as one picture, each pixel of a kernel several pixels large."""
     kernels = filters[:_FILTERS]
-    columns, scale, gap = 16, max(2, 24 // kernels.shape[1]), 4
-    lines = -(-len(kernels) // columns)
-    height, width = (scale * side + gap for side in kernels.shape[1:3])
-    sheet = np.full((lines * height + gap, columns * width + gap, 3), 255, np.uint8)
-    for number, kernel in enumerate(kernels):
-        y, x = gap + number // columns * height, gap + number % columns * width
-        large = kernel.repeat(scale, 0).repeat(scale, 1)
-        sheet[y : y + large.shape[0], x : x + large.shape[1]] = large
-    side = max(sheet.shape)
     text = (
-        f"The first {len(kernels)} kernels of the first convolution, on red, green and blue; grey "
-        "is a weight of zero. Edges and colours are what a network begins with."
+        f"The first {len(kernels)} of {len(filters)} kernels of the first convolution, on red, "
+        "green and blue; grey is a weight of zero. Edges and colours are what a network begins "
+        "with; what looks like noise has hardly been trained."
     )
-    item = Shown(
-        uri=picture_uri(Image.fromarray(sheet), side, 95),
-        alt="kernels of the first convolution",
-        text=text,
-        crisp=True,
-    )
-    return {"kind": "gallery", "title": "First filters", "pictures": [item], "wide": True}
+    uris = [exact_uri(Image.fromarray(kernel)) for kernel in kernels]
+    return {"kind": "filters", "title": "First filters", "uris": uris, "text": text}
 
 
 def samples(run: Trained) -> list[Part]:
     """Pictures of each class, and training pictures as the network saw them."""
     assert run.index is not None
-    plain = run.pictures(TRAIN) if TRAIN in run.index.splits else None
-    if plain is None:
+    if TRAIN not in run.index.splits:
         return []
-    parts = [_samples_of_classes(run, plain)]
+    parts = [_samples_of_classes(run, run.pictures(TRAIN))]
     augmented = run.augmented()
     if augmented is not None:
-        pictures = []
-        n = len(augmented)
-        for number in range(min(AUGMENTED, n)):
-            at = number * n // min(AUGMENTED, n)
-            name = augmented.index.classes[augmented.index.labels[at]]
-            pictures.append(
-                Shown(
-                    uri=picture_uri(Image.fromarray(augmented.pixels(0, at)), _SIDE),
-                    alt=f"an augmented picture of {name}",
-                    head=name,
-                    text=augmented.index.paths[at],
-                )
-            )
+        rows = evenly(len(augmented), AUGMENTED).tolist()
+        shown = [_plain(augmented, at, "an augmented picture") for at in rows]
+        changers = [name for name in run.callbacks if name.startswith(_CHANGERS)]
         title = "As the network saw them in the first epoch"
-        parts.append({"kind": "gallery", "title": title, "pictures": pictures, "wide": False})
+        title += f", before {' and '.join(changers)}" if changers else ""
+        parts.append({"kind": "gallery", "title": title, "pictures": shown, "wide": False})
     return parts
 
 
-def _samples_of_classes(run: Trained, plain: Any) -> Part:
-    pictures = []
-    each = max(1, min(SAMPLES, 24 // max(1, len(run.classes))))
-    for c, name in enumerate(run.classes[:24]):
+def _samples_of_classes(run: Trained, plain: Pictures) -> Part:
+    each = max(1, min(SAMPLES, _ALL_SAMPLES // max(1, len(run.classes))))
+    shown = []
+    for c in range(min(_ALL_SAMPLES, len(run.classes))):
         there = np.flatnonzero(plain.index.labels == c)
-        for at in there[
-            np.arange(min(each, there.size)) * there.size // max(1, min(each, there.size))
-        ].tolist():
-            whole = Image.fromarray(np.asarray(plain.pixels(0, at)))
-            pictures.append(
-                Shown(
-                    uri=picture_uri(whole, _SIDE),
-                    alt=f"a picture of {name}",
-                    head=name,
-                    text=plain.index.paths[at],
-                )
-            )
-    return {"kind": "gallery", "title": "Samples", "pictures": pictures, "wide": False}
+        shown += [_plain(plain, int(at), "a picture") for at in there[evenly(there.size, each)]]
+    return {"kind": "gallery", "title": "Samples", "pictures": shown, "wide": False}
+
+
+def _plain(pictures: Pictures, at: int, what: str) -> Shown:
+    label = int(pictures.index.labels[at])
+    name = "no label" if label < 0 else pictures.index.classes[label]
+    return Shown(
+        uri=picture_uri(Image.fromarray(np.asarray(pictures.pixels(0, at))), _SIDE),
+        alt=f"{what} of {name}",
+        head=name,
+        text=pictures.index.paths[at],
+    )

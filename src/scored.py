@@ -168,3 +168,29 @@ def _scored(folder: Path, found: dict[str, Any], text: str) -> Scored:
         predicted,
         np.array(shares, np.float64).T,
     )
+
+
+def data_differences(one: Scored, other: Scored) -> str:
+    """Return how the pictures of two runs differ, an empty string if they do not."""
+    if one.classes != other.classes:
+        return f"their classes are {', '.join(one.classes)} and {', '.join(other.classes)}"
+    if len(one.paths) != len(other.paths):
+        return f"there are {len(one.paths):,} and {len(other.paths):,}"
+    for mine, theirs in zip(_rows(one), _rows(other), strict=True):
+        if mine != theirs:
+            return f"where one has {mine[0]} ({mine[1]}), the other has {theirs[0]} ({theirs[1]})"
+    if one.fingerprint != other.fingerprint:
+        return (
+            "they have the same names and not the same content (fingerprints "
+            f"{one.fingerprint[:12]} and {other.fingerprint[:12]})"
+        )
+    return ""
+
+
+def _rows(run: Scored) -> list[tuple[str, str]]:
+    """Return name and label; of a path outside the data's root, the name alone is the picture's."""
+    names = (
+        path.rpartition("/")[2] if path[:1] == "/" or path[1:3] == ":/" else path
+        for path in run.paths
+    )
+    return list(zip(names, run.labels, strict=True))

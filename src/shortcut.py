@@ -3,7 +3,6 @@
 B pictures, H, W pixels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ from torch import Tensor
 
 from src.calibration import Decision
 from src.data.dataset import Pictures
+from src.errors import UserError
+from src.forward import Alter, evaluate, evenly, take
 from src.intervals import wilson_interval
-from src.trained import evaluate
+from src.table import UNLABELLED
 
-Alter = Callable[[Tensor], Tensor]  # uint8 [B, H, W, 3] -> the same shape
 MOST = 400  # pictures that are looked at; more narrow the intervals a little and cost the more
 _CENTRE = 0.5**0.5  # share of the sides: the centre is half of the area
 _BLUR = 0.03  # standard deviation of the blur, as a share of the side
@@ -83,40 +83,28 @@ LOOKS: tuple[tuple[str, str, Alter | None], ...] = (
 
 
 def look(net: Any, pictures: Pictures, block_size: int, decision: Decision) -> list[Look]:
-    """Return the accuracy on up to MOST evenly spread pictures, whole and altered.
+    """Return the accuracy on up to MOST evenly spread labelled pictures, whole and altered.
 
     Args:
         net: uint8 [B, H, W, 3] -> logits [B, C].
-        pictures: Labelled ones of a split.
+        pictures: Of a split.
         block_size: Of a block.
         decision: How logits become a class.
+
+    Raises:
+        UserError: if no picture has a label.
     """
-    some = every_nth(pictures, MOST)
+    labelled = np.flatnonzero(pictures.index.labels != UNLABELLED)
+    if not labelled.size:
+        raise UserError("none of the pictures has a label")
+    some = take(pictures, labelled[evenly(labelled.size, MOST)])
     found = []
     for name, meaning, alter in LOOKS:
-        rows = evaluate(net, some, block_size, alter).labelled()
+        rows = evaluate(net, some, block_size, alter)
         n = len(rows.target)
         right = int((decision.predicted(rows.logits) == rows.target).sum())
         found.append(Look(name, meaning, n, right / n, wilson_interval(right, n)))
     return found
-
-
-def every_nth(pictures: Pictures, most: int) -> Pictures:
-    """Return at most so many of the pictures, evenly spread over their order."""
-    n = len(pictures)
-    if n <= most:
-        return pictures
-    at = np.arange(most) * n // most
-    stored = pictures.stored.take(at) if pictures.stored is not None else None
-    return Pictures(
-        pictures.index.take(at),
-        pictures.image_size,
-        pictures.resize,
-        pictures.interpolation,
-        None,
-        stored,
-        pictures.threads,
-    )
 
 
 def _middle(pixels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
+import numpy as np
 import yaml
 
 from src import trust
@@ -18,16 +18,26 @@ from src.classifier import Classifier
 from src.data.dataset import Pictures
 from src.data.decoded import TRAIN, Decoded
 from src.data.index import Index
-from src.data.sampler import EvaluationBlocks
 from src.data.transforms import Augmentation
 from src.data.workers import few, own_cores
-from src.errors import UserError
+from src.errors import RunFailureError, UserError
 from src.loop.metrics_csv import read_rows
 from src.run import RunFolder
 from src.scored import is_stale
-from src.table import Table
 
 Found = TypeVar("Found")
+
+# What a part that is missing or damaged may raise, with classes of the user's own among the parts.
+FAILURES = (
+    UserError, RunFailureError, OSError, ValueError, LookupError, TypeError, AttributeError,
+    ArithmeticError, RuntimeError, ImportError,
+)  # fmt: skip
+
+
+def said(error: BaseException) -> str:
+    """Return an error in words."""
+    ours = isinstance(error, UserError | RunFailureError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -57,65 +67,104 @@ class Trained:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names, in the order of the logits."""
-        return tuple(self.config.get("data", {}).get("classes") or ())
+        stored = self.record.get("data", {}).get("classes")
+        return tuple(self.config["data"].get("classes") or stored or ())
+
+    @property
+    def callbacks(self) -> tuple[str, ...]:
+        """The class paths of those that the config names."""
+        named = (self.config.get("trainer") or {}).get("callbacks") or ()
+        return tuple(str(c.get("class_path")) for c in named if isinstance(c, dict))
 
     @cached_property
     def model(self) -> Classifier | None:
-        """The network of best.ckpt, or last.ckpt without one, on the CPU; None if there is none."""
+        """The network of best.ckpt, on the CPU, or of the next that can be had; None of none."""
+        return self._try("the network", self._load_model)
 
-        def load() -> Classifier:
-            path = self.folder.best_or_last()
-            made = Classifier.load_from_checkpoint(
-                path, map_location="cpu", trust_code=self.trust_code
-            )
-            made.eval().requires_grad_(False)
-            return made
-
-        return self._try("the network", load)
+    def _load_model(self) -> Classifier:
+        names = (self.folder.best, self.folder.last, self.folder.previous)
+        paths = [path for path in names if path.is_file()]
+        if not paths:
+            raise UserError(f"there is no checkpoint in {self.folder.checkpoints}")
+        for path, following in zip(paths, [*paths[1:], None], strict=True):
+            try:
+                made = Classifier.load_from_checkpoint(
+                    path, map_location="cpu", trust_code=self.trust_code
+                )
+            except FAILURES as error:
+                if following is None:
+                    raise
+                self.missing.append(f"{path.name}: {said(error)} Taken instead: {following.name}.")
+            else:
+                made.eval().requires_grad_(False)
+                return made
+        raise AssertionError("the last path returns or raises")
 
     @cached_property
     def index(self) -> Index | None:
-        """All pictures of the run; None if they are not there."""
+        """The pictures of the run that are there; None if there are none."""
+        return self._try("the pictures", self._load_index)
 
-        def load() -> Index:
-            if not self.folder.samples.is_file():
-                raise UserError(f"there is no {self.folder.samples.name}")
-            if self.root is None or not self.root.exists():
-                raise UserError(f"{self.root} is not there; give --data.root DIR if it has moved")
-            folder = self.root.parent if self.root.is_file() else self.root
-            found = Index.from_csv(self.folder.samples, folder, self.classes)
-            gone = next((i for i in range(len(found)) if not found.path(i).is_file()), None)
-            if gone is not None:
-                raise UserError(f"{found.paths[gone]} is not in {folder}")
-            return found
+    def _load_index(self) -> Index:
+        if not self.folder.samples.is_file():
+            raise UserError(f"there is no {self.folder.samples.name}")
+        if self.root is None or not self.root.exists():
+            raise UserError(f"{self.root} is not there; give --data.root DIR if it has moved")
+        folder = self.root.parent if self.root.is_file() else self.root
+        found = Index.from_csv(self.folder.samples, folder, self.classes)
+        there = np.array([found.path(i).is_file() for i in range(len(found))], bool)
+        if not there.any():
+            raise UserError(f"none of them is in {folder}; give --data.root DIR if they have moved")
+        if not there.all():
+            first = found.paths[int(np.argmin(there))]
+            self.missing.append(
+                f"{int((~there).sum()):,} of the {len(found):,} pictures, {first} for one; all "
+                "that follows is of the others"
+            )
+        return found.take(np.flatnonzero(there))
 
-        return self._try("the pictures", load)
+    @property
+    def chosen_on_test(self) -> bool:
+        """Whether the test pictures chose the best epoch."""
+        return bool(self.config["data"].get("validate_on_test"))
 
     @cached_property
     def split(self) -> str | None:
-        """The split to look at: test if `test` has scored best.ckpt, else val; None for neither."""
+        """The split to look at: test if it was looked at before, else val; None for neither.
+
+        A report of its own accord never looks at test pictures: they are for the end.
+        """
         if self.index is None:
             return None
         splits = set(self.index.splits.tolist())
-        scores = self.scores("test")
-        if scores and "test" in splits:
+        if "test" in splits and (self.chosen_on_test or self.scores("test")):
             return "test"
-        return next((name for name in ("val", "test") if name in splits), None)
+        if "val" in splits:
+            return "val"
+        self.missing.append(
+            "the scores: there are no validation pictures"
+            + (
+                ". After `python -m src.train test --run_dir RUN` the report shows those of the "
+                "test pictures"
+                if "test" in splits
+                else ", and no test pictures"
+            )
+        )
+        return None
 
     def scores(self, command: str) -> dict[str, Any]:
         """Return what `test` or `validate` wrote, empty if there is nothing or it is of old."""
-        path = self.folder.path / f"{command}.json"
-        found = _read_json(path)
+        found = _read_json(self.folder.path / f"{command}.json")
         try:
             return {} if not found or is_stale(self.folder.path, found) else found
-        except (KeyError, OSError):
+        except FAILURES:
             return {}
 
     def _try(self, what: str, load: Callable[[], Found]) -> Found | None:
         try:
             return load()
-        except (UserError, OSError, ValueError) as error:
-            self.missing.append(f"{what}: {error}")
+        except FAILURES as error:
+            self.missing.append(f"{what}: {said(error)}")
             return None
 
     @cached_property
@@ -158,29 +207,6 @@ class Trained:
         return int(data.get("eval_batch_size") or data["batch_size"])
 
 
-def evaluate(
-    net: Callable[[torch.Tensor], torch.Tensor],
-    pictures: Pictures,
-    block_size: int,
-    alter: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> Table:
-    """Return the table of pictures, in the blocks that a validation works in.
-
-    Args:
-        net: uint8 [B, H, W, 3] -> logits [B, C].
-        pictures: N of them.
-        block_size: Of a block, B.
-        alter: What is done to the pixels of a block first, uint8 [B, H, W, 3] -> the same.
-    """
-    rows = []
-    with torch.inference_mode():
-        for keys in EvaluationBlocks(len(pictures), min(block_size, len(pictures))):
-            batch = pictures.__getitems__(keys)
-            pixels = batch["image"] if alter is None else alter(batch["image"])
-            rows.append((batch["index"], batch["target"], net(pixels).float()))
-    return Table.from_rows(*(torch.cat(column).numpy() for column in zip(*rows, strict=True)))
-
-
 def open_run(path: Path, root: str | None = None, trust_code: Sequence[str] = ()) -> Trained:
     """Return a run folder's contents.
 
@@ -196,20 +222,43 @@ def open_run(path: Path, root: str | None = None, trust_code: Sequence[str] = ()
     config = _read_config(folder.newest_config)
     origin = trust.Origin(str(folder.newest_config), prefixes=tuple(trust_code))
     trust.check_names(config, origin)
-    record = folder.read_record()
+    missing: list[str] = []
+    record = _record(folder, missing)
     stored = record.get("data", {}).get("root")
     place = root or stored
-    missing = [] if folder.metrics.is_file() else ["the curves: there is no metrics.csv"]
     return Trained(
         folder,
         config,
         record,
         _read_json(folder.summary),
-        read_rows(folder.metrics),
+        _rows(folder, missing),
         Path(place) if place else None,
         missing,
         tuple(trust_code),
     )
+
+
+def _record(folder: RunFolder, missing: list[str]) -> dict[str, Any]:
+    try:
+        found = folder.read_record()
+    except FAILURES as error:
+        missing.append(f"the record of the run: {said(error)}")
+        return {}
+    if not found:
+        missing.append(f"the record of the run: there is no {folder.record.name}")
+    return found if isinstance(found.get("data", {}), dict) else {}
+
+
+def _rows(folder: RunFolder, missing: list[str]) -> list[dict[str, str]]:
+    try:
+        found = read_rows(folder.metrics)
+    except FAILURES as error:
+        missing.append(f"the curves: {said(error)}")
+        return []
+    if not found:
+        there = "holds no validation" if folder.metrics.is_file() else "is not there"
+        missing.append(f"the curves: {folder.metrics.name} {there}")
+    return found
 
 
 def _read_config(path: Path) -> dict[str, Any]:

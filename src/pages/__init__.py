@@ -54,18 +54,24 @@ def picture_uri(picture: Image.Image, side: int, quality: int = 80) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def exact_uri(picture: Image.Image) -> str:
+    """Return a small picture inside a page pixel by pixel, as a PNG in a data URI."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """A picture of a gallery.
 
     Attributes:
-        uri: What is shown.
+        uri: What is shown; "" where there is no picture.
         alt: The same in words, for who can't see it.
         head: The first line below it.
         text: What follows.
         second: Another picture beside it; "" for none.
         second_alt: That in words.
-        crisp: Whether pixels stay squares.
     """
 
     uri: str
@@ -74,4 +80,3 @@ class Shown:
     text: str = ""
     second: str = ""
     second_alt: str = ""
-    crisp: bool = False

@@ -113,17 +113,7 @@ def curves(
             markersize=3,
         )
     if best is not None:
-        axes.axvline(best, color=_SOFT, linewidth=1, linestyle=(0, (3, 3)))
-        axes.annotate(
-            "best",
-            (best, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(-3, -9),
-            ha="right",
-            textcoords="offset points",
-            color=_SOFT,
-            fontsize=_FONT - 2,
-        )
+        axes.axvline(best, color=_SOFT, linewidth=1, linestyle=(0, (3, 3)), label="best epoch")
     _label(axes, "epoch", what)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes)

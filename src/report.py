@@ -18,6 +18,7 @@ from src.data.scans import scan
 from src.errors import UserError
 from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
+from src.memory import keep_freed_memory
 from src.pages import page
 from src.quiet import quiet_libraries
 from src.report_parts import Maker, Section, count
@@ -40,6 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
         out = options.out or options.runs[0] / name
         _require_place(out)
         plots.require()
+        keep_freed_memory()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
         text = page("report.html.j2", {"version": __version__, **content})
         write_text(out, text, errors="backslashreplace")  # file names may be no text
@@ -161,18 +163,18 @@ def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
 
 
 def _shortcuts(run: Trained, judged: Judged, found: dict[str, Any]) -> Section:
-    looks = look(judged.model.net, judged.pictures, run.block_size, judged.decision)
+    looks = look(judged, run.block_size)
     return scored.shortcut_section(looks, found["baseline_accuracy"])
 
 
-def _slices(judged: Judged) -> Section | None:
+def _slices(judged: Judged) -> Section:
     index = judged.pictures.index.take(judged.table.index)
     scans = scan(index.root, index.paths, show_progress=False)
     sizes = np.array([float(found.width * found.height) for found in scans])
     values = {**measures(judged), "size": sizes}
     found = slices(values, judged.right)
     alike = [name for name in values if all(s.measure != name for s in found)]
-    return scored.slice_section(found, alike) if found else None
+    return scored.slice_section(found, alike)
 
 
 def _data(run: Trained, maker: Maker) -> Section:

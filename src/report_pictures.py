@@ -14,7 +14,7 @@ from src.pages import Shown, exact_uri, picture_uri
 from src.report_parts import Part, Section, count, percent, section
 from src.trained import Trained
 
-WORST, UNCERTAIN, SAMPLES, AUGMENTED = 24, 12, 4, 8
+WORST, UNCERTAIN, SAMPLES, AUGMENTED = 24, 12, 6, 12
 _SIDE = 224  # of a picture on the page at most, in pixels
 _FILTERS = 64
 _ALL_SAMPLES = 24

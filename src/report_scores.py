@@ -21,7 +21,7 @@ from src.report_parts import (
     with_ends,
 )
 from src.shortcut import Look
-from src.slices import Slice
+from src.slices import LEAST, Slice
 
 MAX_CLASSES = 20  # in the confusion matrix, and in a table before it is folded
 _BESIDE = 4  # classes of a matrix that has room beside a table
@@ -215,9 +215,12 @@ def slice_section(found: Sequence[Slice], alike: Sequence[str]) -> Section:
     """Scores on thirds of the pictures.
 
     Args:
-        found: One slice at least.
+        found: What the pictures were cut into.
         alike: Measures that do not part the pictures.
     """
+    if not found:
+        text = f"There are fewer than {LEAST} pictures, or they are all alike."
+        return section("Slices", (), [{"kind": "text", "text": text}])
     units = {"brightness": "{:.0f}", "sharpness": "{:,.0f}", "size": "{:,.0f}"}
     cells = [
         [

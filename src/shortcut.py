@@ -4,21 +4,16 @@ B pictures, H, W pixels.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.calibration import Decision
-from src.data.dataset import Pictures
-from src.errors import UserError
 from src.forward import Alter, evaluate, evenly, take
 from src.intervals import wilson_interval
-from src.table import UNLABELLED
+from src.judged import Judged
 
-MOST = 400  # pictures that are looked at; more narrow the intervals a little and cost the more
+MOST = 300  # pictures that are looked at; more narrow the intervals a little and cost the more
 _CENTRE = 0.5**0.5  # share of the sides: the centre is half of the area
 _BLUR = 0.03  # standard deviation of the blur, as a share of the side
 
@@ -82,28 +77,23 @@ LOOKS: tuple[tuple[str, str, Alter | None], ...] = (
 )
 
 
-def look(net: Any, pictures: Pictures, block_size: int, decision: Decision) -> list[Look]:
+def look(judged: Judged, block_size: int) -> list[Look]:
     """Return the accuracy on up to MOST evenly spread labelled pictures, whole and altered.
 
     Args:
-        net: uint8 [B, H, W, 3] -> logits [B, C].
-        pictures: Of a split.
+        judged: What the network says of the whole pictures.
         block_size: Of a block.
-        decision: How logits become a class.
-
-    Raises:
-        UserError: if no picture has a label.
     """
-    labelled = np.flatnonzero(pictures.index.labels != UNLABELLED)
-    if not labelled.size:
-        raise UserError("none of the pictures has a label")
-    some = take(pictures, labelled[evenly(labelled.size, MOST)])
+    rows = evenly(len(judged.right), MOST)
+    some = take(judged.pictures, judged.table.index[rows])
     found = []
     for name, meaning, alter in LOOKS:
-        rows = evaluate(net, some, block_size, alter)
-        n = len(rows.target)
-        right = int((decision.predicted(rows.logits) == rows.target).sum())
-        found.append(Look(name, meaning, n, right / n, wilson_interval(right, n)))
+        right = judged.right[rows]
+        if alter is not None:
+            table = evaluate(judged.model.net, some, block_size, alter)
+            right = judged.decision.predicted(table.logits) == table.target
+        hits, n = int(right.sum()), len(right)
+        found.append(Look(name, meaning, n, hits / n, wilson_interval(hits, n)))
     return found
 
 

@@ -192,13 +192,7 @@ ARROWS: dict[str, set[str]] = {
         "src.scored",
         "src.trust",
     },
-    "src.shortcut": {
-        "src.calibration",
-        "src.data.dataset",
-        "src.forward",
-        "src.intervals",
-        "src.table",
-    },
+    "src.shortcut": {"src.forward", "src.intervals", "src.judged"},
     "src.slices": {"src.intervals"},
     "src.judged": {
         "src.calibration",

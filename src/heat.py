@@ -4,6 +4,7 @@ B pictures, H, W pixels, C classes; h, w cells of a layer's map.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 Heat = npt.NDArray[np.float32]
 LEAST_SIDE = 4  # cells of a map that can say where something is
+FINE_SIDE = 7  # cells of a map that says it well
 EDGE = 0.25  # weight of the heat at the very edge
 
 
@@ -29,19 +31,20 @@ def explainable(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net).cpu().float().eval().requires_grad_(True)
 
 
-def layer_to_show(net: nn.Module, pixels: Tensor) -> Layer | None:
+def layers_to_show(net: nn.Module, pixels: Tensor) -> tuple[Layer, ...]:
     """Return the last module whose output is a map of LEAST_SIDE cells or more along each side.
 
-    Later layers know more of the class, earlier ones more of the place.
+    Later layers know more of the class, earlier ones more of the place. So where that map has fewer
+    cells than FINE_SIDE, the last one that has as many follows.
 
     Args:
         net: Takes the pixels.
         pixels: uint8 [1, H, W, 3].
 
     Returns:
-        None if no module gives a map: a network of dense layers alone.
+        Nothing if no module gives a map: a network of dense layers alone.
     """
-    found: list[Layer] = []
+    found: list[tuple[int, Layer]] = []
     height, width = pixels.shape[1:3]
     side = min(height, width)
 
@@ -51,7 +54,7 @@ def layer_to_show(net: nn.Module, pixels: Tensor) -> Layer | None:
             cells = min(rows, columns)
             alike = rows * width == columns * height  # else channels stand last, as in Swin
             if alike and LEAST_SIDE <= cells < side:  # the input itself, normalised, is no map
-                found.append(Layer(module, round(side / cells)))
+                found.append((cells, Layer(module, round(side / cells))))
 
     hooks = [module.register_forward_hook(note) for name, module in net.named_modules() if name]
     try:
@@ -60,33 +63,37 @@ def layer_to_show(net: nn.Module, pixels: Tensor) -> Layer | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return found[-1] if found else None
+    fine = [layer for cells, layer in found if cells >= FINE_SIDE]
+    return tuple(dict.fromkeys([*(layer for _, layer in found[-1:]), *fine[-1:]]))
 
 
-def heat_maps(net: nn.Module, pixels: Tensor, targets: Tensor, layer: Layer) -> Heat:
+def heat_maps(net: nn.Module, pixels: Tensor, targets: Tensor, layers: Sequence[Layer]) -> Heat:
     """Return what in each picture speaks for a class rather than for the others.
 
     LayerCAM (Jiang et al. 2021, IEEE Transactions on Image Processing 30:5875-5888): the channels
     of a layer, each cell weighted by the positive gradient of the class's log odds, summed.
     Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) has one weight for a whole channel, and says
     less of the place where a map has few cells. The mean with the mirrored picture's map is taken;
-    the outermost cells, which mix with the padding, fade towards the edge.
+    the outermost cells, which mix with the padding, fade towards the edge. The maps of several
+    layers are multiplied: what both of them point at stays.
 
     Args:
         net: From `explainable`.
         pixels: uint8 [B, H, W, 3].
         targets: int64 [B], the class that is asked for.
-        layer: From `layer_to_show`.
+        layers: From `layers_to_show`, one at least.
 
     Returns:
         float32 [B, H, W], 0 to 1, the highest of each picture 1; all 0 where nothing speaks for it.
     """
-    plain, mirrored = (
-        _scaled(_layer_cam(net, view, targets, layer.module))
-        for view in (pixels, pixels.flip(2).contiguous())
-    )
-    fade = torch.outer(*(_fade(side, layer.cell) for side in pixels.shape[1:3]))
-    return np.asarray(_scaled((plain + mirrored.flip(2)) * fade).numpy(), np.float32)
+    modules = [layer.module for layer in layers]
+    plain = _layer_cams(net, pixels, targets, modules)
+    mirrored = _layer_cams(net, pixels.flip(2).contiguous(), targets, modules)
+    whole = torch.ones(())
+    for layer, one, other in zip(layers, plain, mirrored, strict=True):
+        fade = torch.outer(*(_fade(side, layer.cell) for side in pixels.shape[1:3]))
+        whole = whole * _scaled((_scaled(one) + _scaled(other).flip(2)) * fade)
+    return np.asarray(_scaled(whole).numpy(), np.float32)
 
 
 def _fade(side: int, cell: int) -> Tensor:
@@ -96,22 +103,34 @@ def _fade(side: int, cell: int) -> Tensor:
     return (EDGE + (1 - EDGE) * inside).clamp_max(1.0)
 
 
-def _layer_cam(net: nn.Module, pixels: Tensor, targets: Tensor, module: nn.Module) -> Tensor:
-    """Return the maps [B, H, W] of a layer, 0 and above."""
-    kept: list[Tensor] = []
-    hook = module.register_forward_hook(lambda _m, _i, output: kept.append(output))
+def _layer_cams(
+    net: nn.Module, pixels: Tensor, targets: Tensor, modules: Sequence[nn.Module]
+) -> list[Tensor]:
+    """Return the maps of the layers, each [B, H, W], 0 and above."""
+    kept: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, _: Any, output: Tensor) -> None:
+        kept[module] = output
+
+    hooks = [module.register_forward_hook(keep) for module in modules]
     try:
         logits: Tensor = net(pixels)  # [B, C]
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     own = logits.gather(1, targets[:, None])[:, 0]
     others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(1)
-    (gradient,) = torch.autograd.grad((own - others).sum(), kept[-1])
-    cells = (F.relu(gradient) * kept[-1]).sum(1, keepdim=True).detach()  # [B, 1, h, w]
-    whole = F.interpolate(
-        F.relu(cells), tuple(pixels.shape[1:3]), mode="bilinear", align_corners=False
-    )
-    return whole[:, 0]
+    outputs = [kept[module] for module in modules]
+    gradients = torch.autograd.grad((own - others).sum(), outputs)
+    return [_spread(F.relu(gradient) * output, pixels)
+            for gradient, output in zip(gradients, outputs, strict=True)]  # fmt: skip
+
+
+def _spread(cells: Tensor, pixels: Tensor) -> Tensor:
+    """Return cells [B, K, h, w], summed over their channels, as large as the pictures."""
+    summed = F.relu(cells.sum(1, keepdim=True)).detach()  # [B, 1, h, w]
+    size = tuple(pixels.shape[1:3])
+    return F.interpolate(summed, size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _scaled(maps: Tensor) -> Tensor:

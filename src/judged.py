@@ -18,7 +18,7 @@ from src.classifier import Classifier
 from src.data.dataset import Pictures
 from src.data.looks import look_at
 from src.forward import evaluate, evenly, take
-from src.heat import Heat, Layer, explainable, heat_maps, layer_to_show
+from src.heat import Heat, Layer, explainable, heat_maps, layers_to_show
 from src.table import Table
 from src.trained import Trained
 
@@ -107,14 +107,14 @@ class Judged:
     # Where the network looks
 
     @cached_property
-    def _explained(self) -> tuple[torch.nn.Module, Layer | None]:
+    def _explained(self) -> tuple[torch.nn.Module, tuple[Layer, ...]]:
         net = explainable(self.model.net)
-        return net, layer_to_show(net, torch.from_numpy(self.pixels(0)[None]))
+        return net, layers_to_show(net, torch.from_numpy(self.pixels(0)[None]))
 
     @property
     def has_heat(self) -> bool:
         """Whether a layer of the network keeps a map of the picture."""
-        return self._explained[1] is not None
+        return bool(self._explained[1])
 
     def pixels(self, row: int) -> Pixels:
         """Return a picture as the network gets it, uint8 [H, W, 3]."""
@@ -127,13 +127,13 @@ class Judged:
             rows: Of the table.
             targets: The class that is asked for, of each.
         """
-        net, layer = self._explained
-        if layer is None:
+        net, layers = self._explained
+        if not layers:
             return
         for start in range(0, len(rows), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             pixels = torch.from_numpy(np.stack([self.pixels(row) for row in rows[some]]))
-            yield from heat_maps(net, pixels, torch.tensor(targets[some]), layer)
+            yield from heat_maps(net, pixels, torch.tensor(targets[some]), layers)
 
     def mean_maps(self) -> dict[str, tuple[Pixels, Heat, int]]:
         """Return class -> mean picture, mean heat map, and of how many rightly named pictures.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.heat import Layer, explainable, first_filters, heat_maps, layer_to_show
+from src.heat import Layer, explainable, first_filters, heat_maps, layers_to_show
 from src.models import EfficientNetLite0, SeedCNN, SmallResNet
 
 SIDE, CELL = 32, 4
@@ -39,9 +39,7 @@ def black(number: int = 1) -> Tensor:
 
 def maps_of(net: nn.Module, pixels: Tensor, *targets: int) -> np.ndarray:
     net = explainable(net)
-    layer = layer_to_show(net, pixels[:1])
-    assert layer is not None
-    return heat_maps(net, pixels, torch.tensor(targets), layer)
+    return heat_maps(net, pixels, torch.tensor(targets), layers_to_show(net, pixels[:1]))
 
 
 class TestHeatMaps:
@@ -88,6 +86,34 @@ class TestHeatMaps:
         assert not any(p.requires_grad for p in net.parameters())  # a copy was looked at
 
 
+class TwoScales(nn.Module):
+    """Red in cells of 4 x 4 pixels, and on top of them in cells of 8 x 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = Spots().cells
+        self.coarse = nn.AvgPool2d(2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        fine = self.fine(pixels.permute(0, 3, 1, 2).float() / 255)  # [B, 2, 8, 8]
+        return self.coarse(fine).sum((2, 3))
+
+
+def test_a_coarse_map_and_a_fine_one_are_multiplied() -> None:
+    """The coarse cell at (8, 8) holds the red patch at (12, 12); the fine map says where in it."""
+    pixels = black()
+    pixels[:, 12:16, 12:16, 0] = 255
+    net = TwoScales()
+    coarse, fine = layers_to_show(net, pixels)
+    assert (coarse.module, fine.module) == (net.coarse, net.fine)
+    both, one = (heat_maps(net, pixels, torch.tensor([0]), some)[0]
+                 for some in ((coarse, fine), (coarse,)))  # fmt: skip
+    assert both[9, 9] == 0 < one[9, 9]
+    y, x = np.unravel_index(both.argmax(), both.shape)
+    assert 12 <= y < 16
+    assert 12 <= x < 16
+
+
 class ChannelsLast(nn.Module):
     """A network with a map [B, C, h, w], and behind it one as Swin has it: [B, h, w, C]."""
 
@@ -107,25 +133,24 @@ class ChannelsLast(nn.Module):
 
 class TestLayers:
     @pytest.mark.parametrize(
-        ("make", "side", "cell"),
+        ("make", "side", "cells"),
         [
-            (lambda: SeedCNN(2, image_size=150), 150, 2),
-            (lambda: SeedCNN(2, image_size=150, single_logit=True), 150, 2),
-            (lambda: SmallResNet(2), 64, 16),
-            (lambda: EfficientNetLite0(2), 224, 32),
-            (lambda: EfficientNetLite0(2), 64, 16),  # the last stage has 2 x 2 cells
+            (lambda: SeedCNN(2, image_size=150), 150, [2]),
+            (lambda: SeedCNN(2, image_size=150, single_logit=True), 150, [2]),
+            (lambda: SmallResNet(2), 64, [16, 8]),
+            (lambda: EfficientNetLite0(2), 224, [32]),
+            (lambda: EfficientNetLite0(2), 64, [16, 8]),  # the last stage has 2 x 2 cells
         ],
         ids=["seed", "single logit", "small resnet", "lite0", "lite0 small"],
     )
     def test_the_last_map_that_can_tell_a_place(
-        self, make: Callable[[], nn.Module], side: int, cell: int
+        self, make: Callable[[], nn.Module], side: int, cells: list[int]
     ) -> None:
         net = explainable(make())
         pixels = torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8)
-        layer = layer_to_show(net, pixels)
-        assert layer is not None
-        assert layer.cell == cell
-        found = heat_maps(net, pixels, torch.tensor([1]), layer)
+        layers = layers_to_show(net, pixels)
+        assert [layer.cell for layer in layers] == cells
+        found = heat_maps(net, pixels, torch.tensor([1]), layers)
         assert found.shape == (1, side, side)
         assert np.isfinite(found).all()
 
@@ -140,12 +165,12 @@ class TestLayers:
                 logits: Tensor = self.head(self.flat(pixels.float()))
                 return logits
 
-        assert layer_to_show(Dense(), black()) is None
+        assert layers_to_show(Dense(), black()) == ()
         assert first_filters(Dense()) is None
 
     def test_a_map_with_its_channels_last_is_none(self) -> None:
         net = ChannelsLast()
-        assert layer_to_show(net, black()) == Layer(net.spots.cells, CELL)
+        assert layers_to_show(net, black()) == (Layer(net.spots.cells, CELL),)
 
 
 class TestFirstFilters:

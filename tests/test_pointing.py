@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from src.data.insects import write_insects
-from src.heat import explainable, heat_maps, layer_to_show
+from src.heat import explainable, heat_maps, layers_to_show
 from tests.benchmarks.pointing import play, read_boxes
 from tests.test_heat import CELL, SIDE, Spots
 
@@ -39,8 +39,7 @@ def test_boxes_of_the_built_in_pictures(tmp_path: Path) -> None:
         top, left = (round(SIDE * (a + b) / 2) - CELL for a, b in ((y0, y1), (x0, x1)))
         picture[top : top + 2 * CELL, left : left + 2 * CELL] = 255
     net = explainable(Spots())
-    layer = layer_to_show(net, pixels[:1])
-    assert layer is not None
-    found = play(list(heat_maps(net, pixels, torch.zeros(12, dtype=torch.int64), layer)), boxes)
+    layers = layers_to_show(net, pixels[:1])
+    found = play(list(heat_maps(net, pixels, torch.zeros(12, dtype=torch.int64), layers)), boxes)
     assert found.hits == 12
     assert found.heat > 0.75 > found.area

@@ -29,7 +29,7 @@ _OF_CLASS = 32  # pictures of each class that a mean map is made of
 _AT_ONCE = 8  # pictures of one gradient: bounds the memory
 # From nothing over honey to white hot; red, green, blue and opacity.
 _COLOURS = np.array(
-    [[0, 0, 0, 0], [180, 83, 9, 95], [240, 150, 40, 145], [255, 224, 130, 170]], np.float64
+    [[0, 0, 0, 0], [180, 83, 9, 110], [240, 140, 30, 170], [255, 224, 130, 200]], np.float64
 )
 
 

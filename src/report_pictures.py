@@ -17,6 +17,7 @@ from src.trained import Trained
 WORST, UNCERTAIN, SAMPLES, AUGMENTED = 24, 12, 6, 12
 _SIDE = 224  # of a picture on the page at most, in pixels
 _FILTERS = 64
+_NEAR = 0.005  # a threshold so near to one half needs no word
 _ALL_SAMPLES = 24
 _CHANGERS = ("callbacks.Mix", "callbacks.ProgressiveSize")  # they change whole batches
 
@@ -40,7 +41,16 @@ def mistakes(judged: Judged) -> Section:
         if heat_there
         else "No layer of this network keeps a map of the picture, so there is no heat to show."
     )
-    return section("Mistakes", [f"{about} {how}"], parts)
+    return section("Mistakes", [f"{about} {how}", _on_threshold(judged)], parts)
+
+
+def _on_threshold(judged: Judged) -> str:
+    """Say why a class may be named that is the less probable one."""
+    threshold = judged.decision.threshold
+    if threshold is None or abs(threshold - 0.5) < _NEAR:
+        return ""
+    first, second = judged.classes
+    return f"{second} is named from {percent(threshold)} on, below that {first}: the threshold."
 
 
 def _gallery(judged: Judged, rows: list[int], title: str) -> Part:

@@ -144,7 +144,15 @@ ARROWS: dict[str, set[str]] = {
     "src.table": set(),
     # The run and what surrounds the training step.
     "src.loop": {"src.metrics", "src.run", "src.checkpoint", "src.seal"},
-    "callbacks": {"src.metrics", "src.param_groups", "src.run"},
+    "callbacks": {
+        "src.calibration",
+        "src.counting",
+        "src.metrics",
+        "src.param_groups",
+        "src.run",
+        "src.scored",
+        "src.table",
+    },
     "src.run": {"src.checkpoint"},
     "src.checkpoint": {"src.seal"},
     "src.seal": set(),

@@ -413,6 +413,7 @@ def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
     known |= {block.file_name for block in BLOCKS if block.page == page} | {repeat.RESULT, PLAN}
     known |= {"find_lr.csv", "find_lr.svg", "test_flips.json", "test_flips.csv"}
+    known |= {"tables/worst.json"}
     assert missing_files(spans_of(page), known) == []
 
 

@@ -143,7 +143,7 @@ ARROWS: dict[str, set[str]] = {
     "src.intervals": set(),
     "src.table": set(),
     # The run and what surrounds the training step.
-    "src.loop": {"src.metrics", "src.run", "src.checkpoint", "src.seal"},
+    "src.loop": {"src.metrics", "src.rows", "src.run", "src.checkpoint", "src.seal"},
     "callbacks": {
         "src.calibration",
         "src.counting",
@@ -153,6 +153,7 @@ ARROWS: dict[str, set[str]] = {
         "src.scored",
         "src.table",
     },
+    "src.rows": set(),
     "src.run": {"src.checkpoint"},
     "src.checkpoint": {"src.seal"},
     "src.seal": set(),
@@ -181,6 +182,8 @@ ARROWS: dict[str, set[str]] = {
         "src.run",
         "src.settling",
     },
+    "src.followed": {"src.rows"},
+    "src.watched": {"src.followed", "src.run"},
     "src.bundle": set(),
     # The data.
     "src.data": set(),

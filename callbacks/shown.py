@@ -107,7 +107,7 @@ def show_picture(trainer: Trainer, kind: str, epoch: int, picture: Image.Image) 
     """
     folder, name = RunFolder(trainer.default_root_dir).pictures, f"{kind}-epoch-{epoch}.png"
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    picture.save(content, "PNG", compress_level=2)  # a quarter of the time of 6 for a tenth more
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / name, content.getvalue())
     key, step = f"pictures/{kind}", latest_step(trainer)

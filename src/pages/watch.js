@@ -50,20 +50,27 @@ function duration(seconds) {
 
 // Curves
 
-function ticks(low, high, about) {
+function stepOf(low, high, about) { // 1, 2 or 5 times a power of ten
   const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
-  const found = [];
+  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough * (1 - 1e-9));
+}
+
+function ticks(low, high, about) {
+  const step = stepOf(low, high, about), found = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) {
     found.push(Number((n * step).toPrecision(12)));
   }
   return found;
 }
 
-function range(values, chart) {
+function range(values, chart, about) {
   let low = chart.from ?? Math.min(...values), high = chart.to ?? Math.max(...values);
   if (chart.to != null) low -= (high - low) * 0.05;
   if (!(high > low)) [low, high] = chart.from != null ? [0, high || 1] : [high - 0.1, high];
+  if (chart.to == null) { // up to the next line
+    const step = stepOf(low, high, about);
+    high = Math.ceil(high / step - 1e-9) * step;
+  }
   return [low, high];
 }
 
@@ -91,12 +98,13 @@ function drawLines(box, chart, curves, end, read) {
   const width = Math.max(240, box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
   const height = chart.height || 230, left = 54, right = 10, top = 8, bottom = 24;
   const values = chart.lines.flatMap(([name]) => curves[name]).filter((v) => v != null);
-  const [low, high] = values.length ? range(values, chart) : [0, 1];
+  const about = chart.height ? 2 : 4;
+  const [low, high] = values.length ? range(values, chart, about) : [0, 1];
   const x = (v) => left + v / end * (width - left - right);
   const y = (v) => height - bottom - (v - low) / (high - low) * (height - top - bottom);
   const svg = vector(box, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   svg.setAttribute("aria-label", described(chart, curves));
-  for (const v of ticks(low, high, chart.height ? 3 : 4)) {
+  for (const v of ticks(low, high, about)) {
     vector(svg, "line", { class: "grid", x1: left, x2: width - right, y1: y(v), y2: y(v) });
     const text = chart.tick ? chart.tick(v) : rate(v);
     vector(svg, "text", { x: left - 10, y: y(v) + 4, "text-anchor": "end" }, text);

@@ -38,8 +38,8 @@ class WorstMistakes(AfterValidation):
     def look(self, trainer: Trainer, module: Any, epoch: int) -> None:
         """Write the sheet and the list."""
         about: Any = trainer
-        found = find_mistakes(module.table, module.decision)
-        worst = found.worst[: self.max_images]
+        found = find_mistakes(module.table, module.decision, self.max_images)
+        worst = found.worst
         pictures, classes = about.datamodule.validated(), about.datamodule.classes
         name = None
         if worst:
@@ -51,7 +51,7 @@ class WorstMistakes(AfterValidation):
         content = {
             "epoch": epoch,
             "pictures": found.num_pictures,
-            "mistakes": len(found.worst),
+            "mistakes": found.num_mistakes,
             "sheet": name,
             "worst": [one.to_dict(pictures.index.paths, classes) for one in worst],
         }
@@ -94,23 +94,26 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """All mistakes of an evaluation.
+    """The mistakes of an evaluation.
 
     Attributes:
         num_pictures: That have a label, and logits that are numbers.
-        worst: The mistakes, the highest loss first; of equals the one that comes first.
+        num_mistakes: All of them.
+        worst: Those with the highest loss, that one first; of equals the one that comes first.
     """
 
     num_pictures: int
+    num_mistakes: int
     worst: list[Mistake]
 
 
-def find_mistakes(table: Table, decision: Decision) -> Mistakes:
+def find_mistakes(table: Table, decision: Decision, most: int) -> Mistakes:
     """Return the mistakes of an evaluation; rows without a label or with a logit of NaN are none.
 
     Args:
         table: The evaluation.
         decision: How logits become probabilities and a class.
+        most: Mistakes that are listed.
     """
     rows = table.labelled()
     sound = np.isfinite(rows.logits).all(axis=1)
@@ -119,7 +122,7 @@ def find_mistakes(table: Table, decision: Decision) -> Mistakes:
     named, every = decision.predicted(rows.logits), np.arange(len(rows.target))
     losses = -logs[every, rows.target]
     wrong = np.flatnonzero(named != rows.target)
-    order = wrong[np.argsort(-losses[wrong], kind="stable")]
+    order = wrong[np.argsort(-losses[wrong], kind="stable")][:most]
     columns = (rows.index, rows.target, named, np.exp(logs[every, named]), losses)
     found = zip(*(column[order].tolist() for column in columns), strict=True)
-    return Mistakes(len(rows.target), [Mistake(*one) for one in found])
+    return Mistakes(len(rows.target), wrong.size, [Mistake(*one) for one in found])

@@ -313,25 +313,28 @@ class TestWorstMistakes:
     def test_mistakes_by_hand(self) -> None:
         shares = [[0.9, 0.1], [0.3, 0.7], [0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [math.nan, 1.0]]
         module = module_of(shares, [1, 0, 0, 1, 1, 1])
-        found = find_mistakes(module.table, module.decision)
+        found = find_mistakes(module.table, module.decision, 16)
         assert found.num_pictures == 5  # logits of the sixth are no numbers
+        assert found.num_mistakes == 3
         assert [one.index for one in found.worst] == [0, 4, 1]  # of equals the first
         assert [one.loss for one in found.worst] == pytest.approx(
             [math.log(10), math.log(10), -math.log(0.3)]
         )
         assert [one.probability for one in found.worst] == pytest.approx([0.9, 0.9, 0.7])
+        first = find_mistakes(module.table, module.decision, 1)
+        assert (first.num_mistakes, first.worst) == (3, found.worst[:1])
 
     def test_the_decision_says_what_is_a_mistake(self) -> None:
         # 0.8 of the second class is 2/3 at a temperature of 2, and the threshold is above it.
         module = module_of([[0.2, 0.8], [0.2, 0.8]], [0, 1], temperature=2.0, threshold=0.7)
-        (one,) = find_mistakes(module.table, module.decision).worst
+        (one,) = find_mistakes(module.table, module.decision, 16).worst
         assert (one.index, one.predicted) == (1, 0)
         assert one.probability == pytest.approx(1 / 3)
         assert one.loss == pytest.approx(-math.log(2 / 3))
 
     def test_unlabelled_rows_are_no_mistakes(self) -> None:
         module = module_of([[0.9, 0.1]], [-1])
-        assert find_mistakes(module.table, module.decision).worst == []
+        assert find_mistakes(module.table, module.decision, 16).worst == []
 
     def test_sheet_and_list(self, tmp_path: Path) -> None:
         shares = [[0.6, 0.4], [0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]

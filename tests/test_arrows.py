@@ -145,8 +145,17 @@ ARROWS: dict[str, set[str]] = {
     "src.intervals": set(),
     "src.table": set(),
     # The run and what surrounds the training step.
-    "src.loop": {"src.metrics", "src.run", "src.checkpoint", "src.seal"},
-    "callbacks": {"src.metrics", "src.param_groups", "src.run"},
+    "src.loop": {"src.metrics", "src.rows", "src.run", "src.checkpoint", "src.seal"},
+    "callbacks": {
+        "src.calibration",
+        "src.counting",
+        "src.metrics",
+        "src.param_groups",
+        "src.run",
+        "src.scored",
+        "src.table",
+    },
+    "src.rows": set(),
     "src.run": {"src.checkpoint"},
     "src.checkpoint": {"src.seal"},
     "src.seal": set(),
@@ -175,6 +184,8 @@ ARROWS: dict[str, set[str]] = {
         "src.run",
         "src.settling",
     },
+    "src.followed": {"src.rows"},
+    "src.watched": {"src.followed", "src.run"},
     "src.bundle": set(),
     # What a report is made of.
     "src.heat": set(),

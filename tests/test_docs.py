@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from src import bench, compare, repeat, verify_resume
+from src import bench, compare, repeat, verify_resume, watch
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
@@ -268,6 +268,7 @@ def test_other_commands_end_well(
 ) -> None:
     for name in ("_measure", "_probe"):  # minutes; tests/test_bench.py and tests/test_pace.py
         monkeypatch.setattr(bench, name, lambda *_: ({}, []))
+    monkeypatch.setattr(watch, "serve", lambda *_: None)  # for ever; tests/test_watch.py
     module = importlib.import_module(str(command.other_module))
     assert module.main(list(command.words[3:])) == 0, capsys.readouterr().err
 
@@ -413,6 +414,7 @@ def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
     known |= {block.file_name for block in BLOCKS if block.page == page} | {repeat.RESULT, PLAN}
     known |= {"find_lr.csv", "find_lr.svg", "test_flips.json", "test_flips.csv"}
+    known |= {"tables/worst.json"}
     assert missing_files(spans_of(page), known) == []
 
 
@@ -453,7 +455,7 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    modules = (bench, compare, repeat, verify_resume)
+    modules = (bench, compare, repeat, verify_resume, watch)
     others = "".join(module.parser().format_help() for module in modules)
     found = set(re.findall(r"--([a-z_]+)", others))
     for command in ("fit", "test"):

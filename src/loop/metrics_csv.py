@@ -13,8 +13,9 @@ from src.errors import UserError
 from src.run import write_text
 
 COLUMNS = (
-    "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy",
-    "val/accuracy_argmax", "val/f1", "val/auroc", "lr", "seconds", "images_per_second",
+    "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/loss_calibrated",
+    "val/accuracy", "val/accuracy_argmax", "val/f1", "val/auroc", "lr", "seconds",
+    "images_per_second",
 )  # fmt: skip
 
 

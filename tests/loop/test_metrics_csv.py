@@ -39,9 +39,9 @@ class TestMetricsCsv:
         clock = Clock()
         monkeypatch.setattr(metrics_csv, "time", clock)
         file, trainer = MetricsCsv(tmp_path / "metrics.csv"), StubTrainer(world_size=2)
-        scores = module(train_loss=0.5, train_accuracy=0.75, val_loss=0.25, val_loss_calibrated=0.125,
-                        val_accuracy=1.0, val_accuracy_argmax=0.875, val_f1=0.125,
-                        val_auroc=math.nan)  # fmt: skip
+        scores = module(train_loss=0.5, train_accuracy=0.75, val_loss=0.25,
+                        val_loss_calibrated=0.125, val_accuracy=1.0,
+                        val_accuracy_argmax=0.875, val_f1=0.125, val_auroc=math.nan)  # fmt: skip
         about: Any = (trainer, scores)
         file.on_train_start(*about)
         for batch in range(4):

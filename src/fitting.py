@@ -244,7 +244,7 @@ def write_report(folder: RunFolder, wanted: bool | None, trust_code: str | None)
 def _best_line(kept: Checkpoints, table: Table | None) -> str:
     """Return the best score; beside a loss stands the accuracy that it came with."""
     line = f"best {kept.monitor} {_with_interval(kept.monitor, kept.best, table)}"
-    if kept.monitor == "val/loss":
+    if kept.monitor in ("val/loss", "val/loss_calibrated"):
         line += f", val/accuracy {_with_interval('val/accuracy', kept.best, table)}"
     return f"{line} in epoch {kept.best['epoch'] + 1}"
 

@@ -53,7 +53,7 @@ class MetricsCsv(Callback):
             self._write()
 
     def _earlier_rows(self) -> list[list[Any]]:
-        found = [[row[name] for name in COLUMNS] for row in read_rows(self.path)]
+        found = [[row.get(name, "") for name in COLUMNS] for row in read_rows(self.path)]
         if len(found) < self._resumed_rows:
             print(
                 f"WARNING: {self.path} has {len(found)} rows and the checkpoint was written after "

@@ -83,6 +83,8 @@ def _read(path: Path) -> Array | None:
     body = memoryview(content)[:-_CHECK_BYTES]  # may be hundreds of megabytes: no copy
     if _check_of(body) != content[-_CHECK_BYTES:]:
         print(f"WARNING: {path} is damaged; it is computed anew", file=sys.stderr)
+        with contextlib.suppress(OSError):  # lest it be told again
+            path.unlink()
         return None
     with contextlib.suppress(OSError):  # another user's
         os.utime(path)

@@ -85,12 +85,13 @@ def verdict(findings: Findings) -> str:
         return "Nothing was found that would falsify a score."
     copies = findings.copies
     faults = {
-        "label conflicts": copies.conflicts,
-        "leaks": copies.leaks,
-        "damaged files": findings.damaged,
+        "label conflict": len(copies.conflicts),
+        "leak": len(copies.leaks),
+        "damaged file": len(findings.damaged),
     }
-    named = " and ".join(f"{len(what):,} {name}" for name, what in faults.items() if what)
-    return f"{named} would falsify a score."
+    named = [f"{n:,} {name}{'s' if n > 1 else ''}" for name, n in faults.items() if n]
+    first = f"{', '.join(named[:-1])} and " if len(named) > 1 else ""
+    return f"{first}{named[-1]} would falsify a score."
 
 
 def _split_order(name: str) -> tuple[int, str]:

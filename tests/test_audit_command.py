@@ -245,7 +245,7 @@ class TestFaults:
             "label conflicts: 1 (0 exact, 1 near)",
             "  train/bee/wrong.jpg  train/wasp/0.png",
         ]
-        assert "1 label conflicts and 1 leaks and 3 damaged files would falsify a score." in out
+        assert "1 label conflict, 1 leak and 3 damaged files would falsify a score." in out
 
     @pytest.mark.parametrize(
         ("source", "target", "code"),

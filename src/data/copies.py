@@ -10,7 +10,7 @@ former too.
 N pictures, S side of a thumbnail, Q = S / 2, K frequencies along each axis, M candidates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,19 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from src.data.looks import SIDE
-from src.data.matching import MIRRORED, WHOLE, Bytes, Floats, View, correlations, is_copy, mixing
+from src.data.matching import (
+    MIRRORED,
+    WHOLE,
+    Bytes,
+    Flags,
+    Floats,
+    View,
+    alike,
+    correlations,
+    crops_alike,
+    cut,
+    details,
+)
 from src.data.ties import Ties
 
 Ints = npt.NDArray[np.int64]
@@ -32,6 +44,10 @@ _ROUGHLY_ALIKE = 0.8  # correlation of Q x Q pixels before a crop's place is sou
 _NEAREST = 3  # candidates of each view: the picture itself may be one
 _MOST = 192  # candidates at most, where all nearer ones are copies: hundreds of one picture
 _FLAT = 2.0  # standard deviation in grey levels below which there is nothing to compare
+# Share of even ground above which no crop is sought: a drawn digit or a cut-out fits a like one once
+# it is moved and scaled. 2 % of the photographs have more, and nearly all drawn digits.
+_EVEN = 0.4
+_EVEN_LEVELS = 1.0  # less than that away from the mean of 5 x 5 pixels is even
 _COARSE = SIDE // 2
 _BLOCK = 4096  # thumbnails at a time, which bounds the memory
 
@@ -58,62 +74,126 @@ def near_pairs(thumbs: Bytes, show_progress: bool = False) -> Ints:
     usable = np.flatnonzero(_blockwise(lambda block: block.std(axis=(1, 2)), coarse) >= _FLAT)
     if usable.size < 2:
         return np.empty((0, 2), np.int64)
-    coarse = coarse[usable]
-    from scipy.spatial import cKDTree  # not above: fit imports this file and looks for nothing
-
-    tree = cKDTree(_directions(coarse, WHOLE))
-    ties, found = Ties(), list[tuple[int, int]]()
+    search = Search(thumbs, usable, coarse[usable])
     views = [WHOLE, MIRRORED, *_crops()]
     bar = tqdm(views, "looking for copies", leave=False, disable=None if show_progress else True)
     for view in bar:
-        for a, b in _candidates(tree, coarse, view, ties):
-            if not ties.tied(a, b) and is_copy(thumbs[usable[a]], thumbs[usable[b]], view):
-                ties.tie(a, b)
-                found.append((min(a, b), max(a, b)))
-    return usable[np.array(sorted(found), np.int64).reshape(-1, 2)]
+        if view.side == 1:
+            search.tie_whole(view)
+        else:
+            search.gather_crops(view)
+    search.tie_crops()
+    return usable[np.array(sorted(search.found), np.int64).reshape(-1, 2)]
 
 
-def _candidates(tree: Any, coarse: Bytes, view: View, ties: Ties) -> Iterator[tuple[int, int]]:
-    """Yield a, b where the view of a is close to b, the nearest alone.
+class Search:
+    """What is known while copies are looked for; pictures are counted among the usable ones.
 
-    Where they all turn out to be copies of a, they hide what lies behind: more are then asked for.
+    Args:
+        thumbs: All thumbnails, uint8 [N, S, S].
+        usable: Those that are no flat ones, [U].
+        coarse: Theirs, uint8 [U, Q, Q].
     """
-    directions = _directions(coarse, view)
-    rows, number = np.arange(len(coarse)), _NEAREST
-    while rows.size and number <= _MOST:
-        _, places = tree.query(
-            directions[rows], number, distance_upper_bound=_RADIUS, workers=-1
-        )  # [M, number]
-        untied = ~_tied(ties, rows, places, len(coarse))
-        at, column = np.nonzero(untied & (places < len(coarse)))
-        firsts, seconds = rows[at], places[at, column]
-        for i in np.flatnonzero(_roughly_alike(coarse, firsts, seconds, view)).tolist():
-            yield int(firsts[i]), int(seconds[i])
-        rows = rows[_tied(ties, rows, places, len(coarse)).all(axis=1)]
-        number *= 4
+
+    def __init__(self, thumbs: Bytes, usable: Ints, coarse: Bytes) -> None:
+        from scipy.spatial import cKDTree  # not above: fit imports this file and looks for nothing
+
+        self.thumbs, self.usable, self.coarse = thumbs, usable, coarse
+        self.tree: Any = cKDTree(_directions(coarse, WHOLE))
+        self.busy = np.flatnonzero(_blockwise(_evenness, coarse) <= _EVEN)
+        self.ties = Ties()
+        self.found: list[tuple[int, int]] = []
+        self._crops: list[tuple[Ints, Floats, View]] = []  # pairs [M, 2], correlations, view
+
+    def tie_whole(self, view: View) -> None:
+        """Tie the pictures whose whole, or whose mirror image, another one shows.
+
+        Where the nearest all turn out to be copies, they hide what lies behind: more are asked for.
+        """
+        rows, number = np.arange(len(self.coarse)), _NEAREST
+        directions = _directions(self.coarse, view)
+        while rows.size and number <= _MOST:
+            places = self._near(directions[rows], number)
+            pairs = self._untied(rows, places)
+            one, other = self.usable[pairs].T
+            copies = _pairwise(
+                lambda a, b: alike(self.thumbs[a], self.thumbs[b], view.mirrored), one, other
+            )
+            self._tie(pairs[copies])
+            rows = rows[self._tied(rows, places).all(axis=1)]
+            number *= 4
+
+    def gather_crops(self, view: View) -> None:
+        """Note the pairs of which the second is roughly this part of the first."""
+        places = self._near(_directions(self.coarse[self.busy], view), _NEAREST)
+        pairs = self._untied(self.busy, places)
+        scores = _pairwise(
+            lambda a, b: correlations(
+                _cut(self.coarse[a], view), self.coarse[b].astype(np.float32)
+            ),
+            *pairs.T,
+        )
+        rough = scores >= _ROUGHLY_ALIKE
+        self._crops.append((pairs[rough], scores[rough], view))
+
+    def tie_crops(self) -> None:
+        """Tie the pairs of which the second is a part of the first, seeking each one's place once.
+
+        Where many pictures have much in common, such as drawings on white, it takes the most time.
+        """
+        pairs = np.concatenate([pairs for pairs, _, _ in self._crops])
+        scores = np.concatenate([scores for _, scores, _ in self._crops])
+        parts = np.concatenate(
+            [[view[:3]] * len(p) for p, _, view in self._crops if len(p)] or [[]]
+        )
+        order = np.lexsort((-scores, pairs[:, 1], pairs[:, 0]))
+        first = np.ones(len(order), bool)
+        first[1:] = (np.diff(pairs[order], axis=0) != 0).any(axis=1)
+        pairs, parts = pairs[order[first]], parts.reshape(-1, 3)[order[first]]
+        (one, other), (a, b) = self.usable[pairs].T, pairs.T
+        for start in range(0, len(pairs), _BLOCK):
+            at = slice(start, start + _BLOCK)
+            small = self.coarse[a[at]], self.coarse[b[at]]
+            copies = crops_alike(self.thumbs[one[at]], self.thumbs[other[at]], parts[at], small)
+            self._tie(pairs[at][copies])
+
+    def _near(self, directions: Floats, number: int) -> Ints:
+        """Return the places of the nearest within the radius, [M, number]; U where none is."""
+        _, places = self.tree.query(directions, number, distance_upper_bound=_RADIUS, workers=-1)
+        return np.asarray(places, np.int64)
+
+    def _untied(self, rows: Ints, places: Ints) -> Ints:
+        """Return the pairs of a row and a place that are not tied, [P, 2]."""
+        at, column = np.nonzero(~self._tied(rows, places) & (places < len(self.coarse)))
+        return np.stack([rows[at], places[at, column]], axis=1)
+
+    def _tied(self, rows: Ints, places: Ints) -> Flags:
+        """Return whether what lies at each place is tied to its row, [M, number]."""
+        numbers = np.append(self.ties.numbers(len(self.coarse)), -1)  # the last is for no place
+        return np.asarray(numbers[places] == numbers[rows][:, None])
+
+    def _tie(self, pairs: Ints) -> None:
+        for a, b in pairs.tolist():
+            if not self.ties.tied(a, b):
+                self.ties.tie(a, b)
+                self.found.append((min(a, b), max(a, b)))
 
 
-def _tied(ties: Ties, rows: Ints, places: Ints, count: int) -> npt.NDArray[np.bool_]:
-    """Return whether what lies at each place, one of `count`, is tied to its row, [M, number]."""
-    numbers = np.append(ties.numbers(count), -1)  # the place `count` is where none is near
-    return np.asarray(numbers[places] == numbers[rows][:, None])
+def _evenness(coarse: Bytes) -> Floats:
+    """Return the share of even ground of each picture, [M]."""
+    away = np.abs(details(coarse.astype(np.float32)))
+    return np.asarray((away < _EVEN_LEVELS).mean(axis=(1, 2)), np.float32)
 
 
-def _roughly_alike(coarse: Bytes, firsts: Ints, seconds: Ints, view: View) -> npt.NDArray[np.bool_]:
-    """Return whether the view of each first one correlates with the second, [M].
+def _cut(coarse: Bytes, view: View) -> Floats:
+    return cut(coarse.astype(np.float32), [view[:3]])
 
-    Where many pictures have much in common, such as products on white, this spares most proofs.
-    """
-    down, across = mixing(view.y, view.side, _COARSE), mixing(view.x, view.side, _COARSE)
-    if view.mirrored:
-        across = across[:, ::-1]
 
-    def alike(at: Ints) -> npt.NDArray[np.bool_]:
-        one = down @ coarse[firsts[at]].astype(np.float32) @ across.T  # [B, Q, Q]
-        return correlations(one, coarse[seconds[at]].astype(np.float32)) >= _ROUGHLY_ALIKE
-
-    found: npt.NDArray[np.bool_] = _blockwise(alike, np.arange(len(firsts)))
-    return found
+def _pairwise(work: Callable[[Ints, Ints], Any], ones: Ints, others: Ints) -> Any:
+    """Return what work returns for blocks of pairs, as one array."""
+    starts = range(0, max(len(ones), 1), _BLOCK)
+    blocks = (slice(start, start + _BLOCK) for start in starts)
+    return np.concatenate([work(ones[at], others[at]) for at in blocks])
 
 
 def _blockwise(work: Callable[[Any], npt.NDArray[Any]], rows: npt.NDArray[Any]) -> Any:

@@ -1,24 +1,30 @@
-"""Whether one thumbnail shows what another does, or a part of it.
+"""Whether thumbnails show what others do, or a part of it: many pairs at a time.
 
-S side of a thumbnail.
+M pairs, S side of a picture in pixels.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from src.data.looks import SIDE
-
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Parts = npt.NDArray[np.float64]  # side, x and y of a view each, [M, 3]
 
 # Measured on 500 photographs of bee-wasp, each newly encoded, halved, mirrored, in grey and cropped
 # to 0.9 of the sides at two places: the least of 99 % of the copies is behind each.
 _ALIKE = 0.95  # correlation of the thumbnails: 0.97
 _ALIKE_IN_DETAIL = 0.85  # and of what is left without the mean of 5 x 5 pixels around each: 0.92
 _STEPS = (0.02, 0.01, 0.005)  # of the sides, in which a crop is looked for
+_MOST_STEPS = 12  # of one length; a copy's place is found after 5 at most
 _LEAST = 0.8  # share of the sides that a crop keeps
+_BLOCK = 1024  # pairs at a time, which bounds the memory
+_MOVES = np.array(
+    [(1, -0.5, -0.5), (-1, 0.5, 0.5), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+)  # larger or smaller around the middle, or moved
 
 
 class View(NamedTuple):
@@ -33,77 +39,109 @@ class View(NamedTuple):
 WHOLE, MIRRORED = View(), View(mirrored=True)
 
 
-def is_copy(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8], view: View = WHOLE) -> bool:
-    """Return whether a thumbnail shows what a view of another one does.
+def alike(ones: Bytes, others: Bytes, mirrored: bool = False) -> Flags:
+    """Return of each pair whether it shows the same, [M].
 
     Args:
-        one: uint8 [S, S], of which the view is taken; of a crop, the best one near it.
-        other: uint8 [S, S].
-        view: Where to look.
+        ones: Thumbnails, uint8 [M, S, S].
+        others: Thumbnails, uint8 [M, S, S].
+        mirrored: Whether the first ones are to be turned before.
     """
-    first, second = one.astype(np.float32), other.astype(np.float32)
-    if view.mirrored:
-        first = first[:, ::-1]
-    if view.side < 1:
-        first = _part(first, _best_crop(first, second, view))
-    if _correlation(first, second) < _ALIKE:
-        return False
-    return _correlation(_details(first), _details(second)) >= _ALIKE_IN_DETAIL
+
+    def of_block(at: slice) -> Flags:
+        first = ones[at, :, ::-1] if mirrored else ones[at]
+        return _alike(first.astype(np.float32), others[at].astype(np.float32))
+
+    return _in_blocks(of_block, len(ones))
 
 
-def _best_crop(one: Floats, other: Floats, view: View) -> View:
-    """Climb from a crop to that of the highest correlation, in ever smaller steps."""
-    best = _correlation(_part(one, view), other)
-    for step in _STEPS:
-        while True:
-            moves = _moves(view, step)
-            scores = [_correlation(_part(one, move), other) for move in moves]
-            at = int(np.argmax(scores)) if scores else -1
-            if at < 0 or scores[at] <= best + 1e-5:
+def crops_alike(ones: Bytes, others: Bytes, parts: Parts, coarse: tuple[Bytes, Bytes]) -> Flags:
+    """Return of each pair whether the second shows a part of the first, [M].
+
+    Args:
+        ones: Thumbnails, uint8 [M, S, S].
+        others: Thumbnails, uint8 [M, S, S].
+        parts: Where to begin to look.
+        coarse: The same pairs with fewer pixels, by which the place is found.
+    """
+
+    def of_block(at: slice) -> Flags:
+        small, small_others = (pictures[at].astype(np.float32) for pictures in coarse)
+        place = _climb(small, small_others, parts[at], _STEPS)
+        first, second = ones[at].astype(np.float32), others[at].astype(np.float32)
+        place = _climb(first, second, place, _STEPS[-1:])
+        return _alike(cut(first, place), second)
+
+    return _in_blocks(of_block, len(ones))
+
+
+def _in_blocks(work: Callable[[slice], Flags], count: int) -> Flags:
+    starts = range(0, max(count, 1), _BLOCK)
+    return np.concatenate([work(slice(start, start + _BLOCK)) for start in starts])
+
+
+def _alike(ones: Floats, others: Floats) -> Flags:
+    found = correlations(ones, others) >= _ALIKE
+    found[found] = correlations(details(ones[found]), details(others[found])) >= _ALIKE_IN_DETAIL
+    return np.asarray(found)
+
+
+def _climb(ones: Floats, others: Floats, parts: Parts, steps: tuple[float, ...]) -> Parts:
+    """Go from each part to that of the highest correlation, in ever smaller steps, [M, 3]."""
+    parts = parts.copy()
+    best = correlations(cut(ones, parts), others)
+    for step in steps:
+        going = np.arange(len(ones))
+        for _ in range(_MOST_STEPS):
+            tried = parts[going] + step * _MOVES[:, None]  # [6, G, 3]
+            scores = np.stack([_score(ones[going], others[going], move) for move in tried])
+            move = scores.argmax(axis=0)
+            score = scores.max(axis=0)
+            better = score > best[going] + 1e-5
+            going = going[better]
+            if not going.size:
                 break
-            best, view = scores[at], moves[at]
-    return view
+            best[going], parts[going] = score[better], tried[move[better], np.flatnonzero(better)]
+    return parts
 
 
-def _moves(view: View, step: float) -> list[View]:
-    """Return the crops one step away: larger or smaller around the middle, or moved."""
-    tried = [
-        View(view.side + grow, view.x + right - grow / 2, view.y + down - grow / 2)
-        for grow, right, down in (
-            (step, 0, 0), (-step, 0, 0), (0, step, 0), (0, -step, 0), (0, 0, step), (0, 0, -step),
-        )
-    ]  # fmt: skip
-    ends = 1 + 1e-9
-    return [
-        v
-        for v in tried
-        if _LEAST <= v.side <= 1 and min(v.x, v.y) >= -1e-9 and max(v.x, v.y) + v.side <= ends
-    ]
+def _score(ones: Floats, others: Floats, parts: Parts) -> Floats:
+    """Return how the parts correlate with the others, [M]; -1 for one that reaches outside."""
+    side, x, y = parts.T
+    ends = np.maximum(x, y) + side
+    inside = (side >= _LEAST) & (np.minimum(x, y) >= -1e-9) & (ends <= 1 + 1e-9)
+    scores = np.full(len(parts), -1, np.float32)
+    scores[inside] = correlations(cut(ones[inside], parts[inside]), others[inside])
+    return scores
 
 
-def _part(thumb: Floats, view: View) -> Floats:
-    """Return a crop at the size of the whole, [S, S], pixels mixed linearly."""
-    return np.asarray(mixing(view.y, view.side) @ thumb @ mixing(view.x, view.side).T)
+def cut(pictures: Floats, parts: Any) -> Floats:
+    """Return a part of each picture at the size of the whole, [M, S, S], pixels mixed linearly.
+
+    Args:
+        pictures: [M, S, S].
+        parts: [M, 3], or [1, 3] for the same of all.
+    """
+    side, x, y = np.asarray(parts, np.float64).T
+    down, across = (_mixing(start, side, pictures.shape[1]) for start in (y, x))
+    return np.asarray(down @ pictures @ across.transpose(0, 2, 1))
 
 
-def mixing(start: float, side: float, pixels: int = SIDE) -> Floats:
-    """Return what mixes an interval of so many pixels out of those of the whole, square."""
+def _mixing(start: Any, side: Any, pixels: int) -> Floats:
+    """Return what mixes an interval of so many pixels out of those of the whole, [M, S, S]."""
     at = np.arange(pixels)
-    places = np.clip((start + side * (at + 0.5) / pixels) * pixels - 0.5, 0, pixels - 1)
-    left = np.minimum(places.astype(int), pixels - 2)
-    mixed = np.zeros((pixels, pixels), np.float32)
-    mixed[at, left] = 1 - (places - left)
-    mixed[at, left + 1] = places - left
+    wanted = (start[:, None] + side[:, None] * (at + 0.5) / pixels) * pixels - 0.5
+    wanted = np.clip(wanted, 0, pixels - 1)
+    left = np.minimum(wanted.astype(int), pixels - 2)
+    rows = np.arange(len(start))[:, None]
+    mixed = np.zeros((len(start), pixels, pixels), np.float32)
+    mixed[rows, at, left] = 1 - (wanted - left)
+    mixed[rows, at, left + 1] = wanted - left
     return mixed
 
 
-def _correlation(one: Floats, other: Floats) -> float:
-    """Return Pearson's correlation of two pictures, -1 to 1; 0 where one is flat."""
-    return float(correlations(one[None], other[None])[0])
-
-
 def correlations(ones: Floats, others: Floats) -> Floats:
-    """Return Pearson's correlation of each two pictures of [M, H, W], [M]."""
+    """Return Pearson's correlation of each two pictures of [M, H, W], [M]; 0 where one is flat."""
     first = ones - ones.mean(axis=(1, 2), keepdims=True)
     second = others - others.mean(axis=(1, 2), keepdims=True)
     product, one, other = (
@@ -113,9 +151,9 @@ def correlations(ones: Floats, others: Floats) -> Floats:
     return np.asarray(product / np.maximum(np.sqrt(one * other), 1e-6), np.float32)
 
 
-def _details(thumb: Floats) -> Floats:
-    """Return the thumbnail less the mean of the 5 x 5 pixels around each, [S, S]."""
-    padded = np.pad(thumb, 2, "edge")
-    sums = np.cumsum(np.cumsum(np.pad(padded, ((1, 0), (1, 0))), 0, np.float64), 1)
-    means = (sums[5:, 5:] - sums[:-5, 5:] - sums[5:, :-5] + sums[:-5, :-5]) / 25
-    return np.asarray(thumb - means, np.float32)
+def details(thumbs: Floats) -> Floats:
+    """Return thumbnails less the mean of the 5 x 5 pixels around each, [M, S, S]."""
+    padded = np.pad(thumbs, ((0, 0), (3, 2), (3, 2)), "edge")
+    sums = np.cumsum(np.cumsum(padded, 1, np.float64), 2)
+    means = sums[:, 5:, 5:] - sums[:, :-5, 5:] - sums[:, 5:, :-5] + sums[:, :-5, :-5]
+    return np.asarray(thumbs - means / 25, np.float32)

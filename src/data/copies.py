@@ -44,8 +44,8 @@ _ROUGHLY_ALIKE = 0.8  # correlation of Q x Q pixels before a crop's place is sou
 _NEAREST = 3  # candidates of each view: the picture itself may be one
 _MOST = 192  # candidates at most, where all nearer ones are copies: hundreds of one picture
 _FLAT = 2.0  # standard deviation in grey levels below which there is nothing to compare
-# Share of even ground above which no crop is sought: a drawn digit or a cut-out fits a like one once
-# it is moved and scaled. 2 % of the photographs have more, and nearly all drawn digits.
+# Share of even ground above which no crop is sought: a drawn digit or a cut-out fits a like one
+# once it is moved and scaled. 2 % of the photographs have more, and nearly all drawn digits.
 _EVEN = 0.4
 _EVEN_LEVELS = 1.0  # less than that away from the mean of 5 x 5 pixels is even
 _COARSE = SIDE // 2
@@ -219,7 +219,7 @@ def _directions(coarse: Bytes, view: View) -> Floats:
     waves = _waves(view).reshape(-1, _COARSE * _COARSE).T
 
     def along(block: Bytes) -> Floats:
-        values: Floats = block.reshape(len(block), -1).astype(np.float32) @ waves
+        values: Floats = block.reshape(-1, _COARSE * _COARSE).astype(np.float32) @ waves
         length = np.linalg.norm(values, axis=1, keepdims=True)
         return np.asarray(values / np.maximum(length, 1e-9))
 

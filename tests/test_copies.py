@@ -98,6 +98,16 @@ class TestFound:
         assert groups_of(pairs.tolist()) == [list(range(300))]
         assert len(pairs) == 299  # what ties them, and not each with each
 
+    def test_families_of_copies(self, photographs: list[Image.Image]) -> None:
+        """Five that hardly differ hide the other families of the same picture."""
+        rng = np.random.default_rng(8)
+        original = thumbs_of(photographs[:1]).astype(np.float32)
+        of_family = rng.normal(0, 6, (30, 1, SIDE, SIDE))
+        of_member = rng.normal(0, 0.5, (30, 5, SIDE, SIDE))
+        many = (original + of_family + of_member).reshape(150, SIDE, SIDE)
+        pairs = near_pairs(many.clip(0, 255).astype(np.uint8))
+        assert groups_of(pairs.tolist()) == [list(range(150))]
+
     def test_a_mirrored_pair_in_both_orders(self, photographs: list[Image.Image]) -> None:
         one, other = thumbs_of([photographs[0], ImageOps.mirror(photographs[0])])[:, None]
         assert alike(one, other, mirrored=True) and alike(other, one, mirrored=True)
@@ -119,6 +129,23 @@ class TestNotAccused:
         """The same background without a camera's shake: as near as two photographs come."""
         pictures = [picture for scene in range(8) for picture in burst(scene)]
         assert groups_in(pictures) == []
+
+    def test_what_shares_its_blurred_parts_or_its_details_alone(self) -> None:
+        rng = np.random.default_rng(9)
+        ramp = np.broadcast_to(np.linspace(50, 200, SIDE), (1, SIDE, SIDE))
+        one, other = rng.normal(0, 8, (2, 1, SIDE, SIDE))
+        thumbs = [(ground + noise).astype(np.uint8) for ground, noise in (
+            (ramp, one), (ramp, other), (ramp[:, :, ::-1], one), (ramp + 30, one),
+        )]  # fmt: skip
+        assert not alike(thumbs[0], thumbs[1])  # they correlate by 0.97
+        assert not alike(thumbs[0], thumbs[2])
+        assert alike(thumbs[0], thumbs[3])
+
+    def test_blank_pages_under_one_lamp(self) -> None:
+        """Hardly a grey level of difference: nothing that tells pages apart, and all correlate."""
+        lamp = np.broadcast_to(np.linspace(0, 5, SIDE), (SIDE, SIDE))
+        pages = np.stack([lamp + level for level in range(200, 240, 8)]).astype(np.uint8)
+        assert near_pairs(pages).tolist() == []
 
     def test_flat_pictures(self) -> None:
         greys = [Image.new("RGB", (50, 50), (level,) * 3) for level in (0, 1, 128, 254, 255)]

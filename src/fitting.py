@@ -115,7 +115,7 @@ def look_for_copies(data: DataModule) -> None:
     Raises:
         UserError: if there are any and they are refused.
     """
-    warn_of_copies(data.index("fit"), refuse=data.on_leak == "error")
+    warn_of_copies(data.index("fit"), data.location, refuse=data.on_leak == "error")
 
 
 def describe_data(data: DataModule) -> str:

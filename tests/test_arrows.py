@@ -310,13 +310,11 @@ ARROWS: dict[str, set[str]] = {
     "src.data.audit": {"src.data.index", "src.data.remembered", "src.data.scans"},
     # What an audit looks at.
     "src.data.looks": {"src.data.kept", "src.data.scans"},
-    "src.data.copies": {"src.data.looks"},
-    "src.data.findings": {
-        "src.class_weights",
-        "src.data.copies",
-        "src.data.looks",
-        "src.data.remembered",
-    },
+    "src.data.copies": {"src.data.looks", "src.data.matching", "src.data.ties"},
+    "src.data.matching": {"src.data.looks"},
+    "src.data.ties": set(),
+    "src.data.findings": {"src.class_weights", "src.data.ties"},
+    "src.data.oddities": {"src.data.findings", "src.data.looks", "src.data.remembered"},
     "src.data.fixing": {"src.data.findings", "src.data.tables"},
     "src.data.inspection": {
         "src.data.cache",
@@ -325,8 +323,10 @@ ARROWS: dict[str, set[str]] = {
         "src.data.index",
         "src.data.kept",
         "src.data.looks",
+        "src.data.oddities",
         "src.data.scans",
     },
+    "src.doubt": {"src.data.findings", "src.run", "src.scored"},
     "src.pages": set(),
     "src.audit_page": {"src.data.findings", "src.data.inspection", "src.pages"},
     "src.data.scans": {

@@ -1,24 +1,27 @@
 """Says what is wrong with a data set: `python -m src.audit --data.root DIR`."""
 
 import argparse
+import os
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.audit_page import audit_page, verdict
+from src.data.cache import check_place
 from src.data.find import data_root
 from src.data.findings import Findings, Note
 from src.data.fixing import write_fixed
-from src.data.index import Index, Listing, list_data
-from src.data.inspection import inspect
+from src.data.index import Index, Listing, list_found
+from src.data.inspection import Inspected, inspect
+from src.doubt import read_all_scored, suspicious
 from src.errors import UserError
 from src.failures import Parser, end_with_message
 from src.run import RunFolder, write_json, write_text
-from src.scored import COMMANDS, Scored, read_scored
+from src.scored import Scored
 
 PROGRAM = "python -m src.audit"
+_OUT = Path("runs", "audit")
 _SHOWN = 5  # of a kind, on the terminal
 
 
@@ -27,22 +30,17 @@ def main(args: Sequence[str] | None = None) -> int:
     with end_with_message() as outcome:
         words = list(sys.argv[1:] if args is None else args)
         options = parser().parse_args(words)
-        root, listing, run = what_to_look_at(options.root, options.run_dir)
+        data = what_to_look_at(options.root, options.run_dir)
+        check_targets(options.out, options.fix, data.root)
+        found = inspect(data.listing)
+        notes = (*data.notes, *found.findings.notes, *suspicious(data.scored, found.findings.paths))
+        found = replace(found, findings=replace(found.findings, notes=notes))
+        folder = options.out or _OUT / f"{data.name}-{found.fingerprint[:12]}"
+        write_findings(folder, data.name, found, [*PROGRAM.split(), *words])
+        say("\n".join(summary(found.findings)))
         if options.fix is not None:
-            _check_fix(options.fix, root)
-        found = inspect(listing)
-        if run is not None:
-            notes = (*found.findings.notes, *suspicious(run, found.findings))
-            found = replace(found, findings=replace(found.findings, notes=notes))
-        folder = options.out or Path("runs", "audit", f"{root.stem}-{found.fingerprint[:12]}")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "audit.json", found.findings.to_dict())
-        write_text(folder / "audit.html", audit_page(root.name, found, [*PROGRAM.split(), *words]))
-        _say("\n".join(summary(found.findings)))
-        if options.fix is not None:
-            left = write_fixed(options.fix, found.root, found.findings, found.sizes)
-            _say(f"{left:,} of {len(found.findings.paths):,} pictures are left in {options.fix}")
-        _say(str(folder / "audit.html"))
+            say("\n".join(fix(options.fix, found)))
+        say(str(folder / "audit.html"))
         outcome.code = int(found.findings.falsify)
     return outcome.code
 
@@ -81,19 +79,43 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def what_to_look_at(
-    root: str | None, run_dir: Path | None
-) -> tuple[Path, Listing, RunFolder | None]:
-    """Return the folder or CSV, the listing of its pictures, and the run if there is one.
+@dataclass(frozen=True)
+class Data:
+    """What is looked at.
+
+    Attributes:
+        root: The folder or CSV.
+        listing: Its pictures, or those of a run.
+        notes: What was noticed while they were listed.
+        scored: What the run said of them; empty without a run.
+    """
+
+    root: Path
+    listing: Listing
+    notes: tuple[Note, ...] = ()
+    scored: tuple[Scored, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """A name for people and for folders; also of `.` and of a path with a slash at its end."""
+        whole = Path(os.path.abspath(self.root))
+        return (whole.stem if whole.is_file() else whole.name) or "data"
+
+
+def what_to_look_at(root: str | None, run_dir: Path | None) -> Data:
+    """Return the pictures of a folder or CSV, or those of a run.
 
     Raises:
-        UserError: if there is neither, or the run has no pictures there.
+        UserError: if there is neither, they can't be listed, or the run's pictures have moved.
     """
     if run_dir is None:
         if root is None:
             raise UserError("there are no data: give --data.root a folder or a CSV, or --run_dir.")
         place = data_root(root, None)
-        return place, list_data(place), None
+        listing, refusal = list_found(place)
+        return Data(
+            place, listing, (Note(f"fit refuses these data: {refusal}"),) if refusal else ()
+        )
     run = RunFolder(run_dir).require()
     about = run.read_record().get("data", {})
     place = data_root(root or about.get("root"), None)
@@ -104,65 +126,56 @@ def what_to_look_at(
             f"pictures of {run_dir} are not in {folder} any more. If the data have moved, give "
             "--data.root DIR too."
         )
-    return place, Listing.of(index), run
+    return Data(place, Listing.of(index), scored=tuple(read_all_scored(run)))
 
 
-def _check_fix(path: Path, root: Path) -> None:
-    """Refuse a CSV that would lie among the pictures or replace the data's own."""
-    if path.suffix.lower() != ".csv":
-        raise UserError(f"--fix {path}: give a name that ends in .csv.")
-    if root.is_file() and path.resolve() == root.resolve():
-        raise UserError(f"--fix {path} is the data itself, which stays as it is. Give another.")
-
-
-def suspicious(run: RunFolder, findings: Findings) -> list[Note]:
-    """Return the labels that a run contradicts with more confidence than it has on average.
-
-    Confident learning (Northcutt, Jiang and Chuang 2021, arXiv 1911.00068): a picture of another
-    label is counted for a class if its probability is at least the mean one of the pictures that
-    bear that label. Only pictures that the run was not trained on can say anything.
+def check_targets(out: Path | None, fixed: Path | None, root: Path) -> None:
+    """Refuse what would lie among the pictures or can't be written, before the long look.
 
     Raises:
-        UserError: if the run was not scored.
+        UserError: that says so.
     """
-    scored = [read_scored(run.path, split) for split in _scored_splits(run)]
-    by_note: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    there = set(findings.paths)
-    for one in scored:
-        for at in doubted(one):
-            if one.paths[at] in there:
-                own = float(one.probabilities[at, one.classes.index(one.labels[at])])
-                what = f"labelled {one.labels[at]}, and the run is sure of {one.predicted[at]}"
-                by_note[what].append((own, one.paths[at]))
-    return [
-        Note(note, tuple(path for _, path in sorted(found)))
-        for note, found in sorted(by_note.items())
-    ]
+    check_place(True, root)
+    _check_target(f"--out {out or _OUT}", out or _OUT, root)
+    if fixed is None:
+        return
+    if fixed.suffix.lower() != ".csv" or fixed.is_dir():
+        raise UserError(f"--fix {fixed}: give the name of a file that ends in .csv.")
+    if root.is_file() and fixed.resolve() == root.resolve():
+        raise UserError(f"--fix {fixed} is the data itself, which stays as it is. Give another.")
+    _check_target(f"--fix {fixed}", fixed.parent, root)
 
 
-def _scored_splits(run: RunFolder) -> list[str]:
-    there = [s for s, command in COMMANDS.items() if (run.path / f"{command}.json").is_file()]
-    if not there:
+def _check_target(option: str, folder: Path, root: Path) -> None:
+    inside = folder.resolve()
+    if root.is_dir() and root.resolve() in (inside, *inside.parents):
         raise UserError(
-            f"{run.path} was not scored, so it contradicts no label. Score it: python -m src.train "
-            f"validate --run_dir {run.path}"
+            f"{option} lies inside --data.root {root}: what is written would become data. Give a "
+            "place outside."
         )
-    return there
+    there = next(path for path in (inside, *inside.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{option}: {there} is a file. Give a place in a folder.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{option}: nothing can be written into {there}. Give another place.")
 
 
-def doubted(scored: Scored) -> list[int]:
-    """Return the places of pictures whose label a run contradicts with confidence."""
-    places = {name: c for c, name in enumerate(scored.classes)}
-    usual = {
-        name: scored.probabilities[[label == name for label in scored.labels], c].mean()
-        for name, c in places.items()
-        if name in scored.labels
-    }
-    return [
-        at
-        for at, (label, said) in enumerate(zip(scored.labels, scored.predicted, strict=True))
-        if said != label and said in usual and scored.probabilities[at, places[said]] >= usual[said]
-    ]
+def write_findings(folder: Path, name: str, found: Inspected, command: Sequence[str]) -> None:
+    """Write audit.json and audit.html; old ones are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "audit.json", found.findings.to_dict())
+    # A file's name may be no UTF-8; in JSON it is escaped anyway.
+    text = audit_page(name, found, command)
+    write_text(folder / "audit.html", text, errors="backslashreplace")
+
+
+def fix(path: Path, found: Inspected) -> list[str]:
+    """Write the CSV of what is left, and return lines about it."""
+    findings = found.findings
+    left = write_fixed(path, found.root, findings, found.sizes, found.groups)
+    lines = [f"{len(left):,} of {len(findings.paths):,} pictures are left in {path}"]
+    lost = sorted({*findings.labels} - {findings.labels[i] for i in left})
+    return [*lines, f"WARNING: of {', '.join(lost)} none is left"] if lost else lines
 
 
 def summary(findings: Findings) -> list[str]:
@@ -177,18 +190,22 @@ def summary(findings: Findings) -> list[str]:
         exact = sum(group.kind == "exact" for group in groups)
         kinds = f" ({exact:,} exact, {len(groups) - exact:,} near)" if groups else ""
         lines.append(f"{name}: {len(groups):,}{kinds}")
-        lines += [f"  {'  '.join(findings.paths[i] for i in g.members)}" for g in groups[:_SHOWN]]
-        lines += [f"  and {len(groups) - _SHOWN:,} more"] if len(groups) > _SHOWN else []
+        lines += _some(["  ".join(findings.paths[i] for i in g.members) for g in groups])
     lines.append(f"damaged files: {len(findings.damaged):,}")
-    lines += [f"  {path}: {reason}" for path, reason in findings.damaged[:_SHOWN]]
-    more = len(findings.damaged) - _SHOWN
-    lines += [f"  and {more:,} more"] if more > 0 else []
+    lines += _some([f"{path}: {reason}" for path, reason in findings.damaged])
     for note in findings.notes:
         lines.append(f"note: {note.note}{f' ({len(note.paths):,})' if note.paths else ''}")
     return [*lines, verdict(findings)]
 
 
-def _say(text: str) -> None:
+def _some(items: Sequence[str]) -> list[str]:
+    """Return the first items, indented, each on a line whatever a file's name holds."""
+    shown = [item.replace("\n", "\\n").replace("\r", "\\r") for item in items[:_SHOWN]]
+    more = [f"and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
+    return [f"  {line}" for line in (*shown, *more)]
+
+
+def say(text: str) -> None:
     """Print file names that the terminal's encoding may lack."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))

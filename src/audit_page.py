@@ -2,12 +2,12 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from src import __version__
-from src.data.findings import Findings, Group
+from src.data.findings import Findings, Group, Note
 from src.data.inspection import Inspected
 from src.pages import page, picture_uri
 from src.preprocess import BadImageError, open_rgb
@@ -48,6 +48,8 @@ def audit_page(title: str, found: Inspected, command: Sequence[str]) -> str:
     """
     findings = found.findings
     copies = findings.copies
+    shown = Shown(found)
+    place = {path: i for i, path in enumerate(findings.paths)}
     return page(
         "audit.html.j2",
         {
@@ -63,14 +65,14 @@ def audit_page(title: str, found: Inspected, command: Sequence[str]) -> str:
                 ("notes", len(findings.notes), ""),
             ],
             "sections": [
-                _section(found, getattr(copies, name), name, title, falsifies, about)
+                _section(shown, getattr(copies, name), name, title, falsifies, about)
                 for name, title, falsifies, about in _SECTIONS
             ],
             "damaged": findings.damaged[:_FILES],
             "more_damaged": max(0, len(findings.damaged) - _FILES),
             "classes": findings.classes,
             "splits": sorted({split or "all" for split in findings.splits}, key=_split_order),
-            "notes": [_note(found, note.note, note.paths) for note in findings.notes],
+            "notes": [_note(shown, note, place) for note in findings.notes],
             "command": shlex.join(command),
             "version": __version__,
         },
@@ -83,12 +85,13 @@ def verdict(findings: Findings) -> str:
         return "Nothing was found that would falsify a score."
     copies = findings.copies
     faults = {
-        "label conflicts": copies.conflicts,
-        "leaks": copies.leaks,
-        "damaged files": findings.damaged,
+        "label conflict": len(copies.conflicts),
+        "leak": len(copies.leaks),
+        "damaged file": len(findings.damaged),
     }
-    named = " and ".join(f"{len(what):,} {name}" for name, what in faults.items() if what)
-    return f"{named} would falsify a score."
+    named = [f"{n:,} {name}{'s' if n > 1 else ''}" for name, n in faults.items() if n]
+    first = f"{', '.join(named[:-1])} and " if len(named) > 1 else ""
+    return f"{first}{named[-1]} would falsify a score."
 
 
 def _split_order(name: str) -> tuple[int, str]:
@@ -96,51 +99,28 @@ def _split_order(name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def _section(
-    found: Inspected, groups: Sequence[Group], name: str, title: str, falsifies: bool, about: str
-) -> dict[str, Any]:
-    return {
-        "id": name,
-        "title": title,
-        "about": about,
-        "falsifies": falsifies,
-        "groups": [_group(found, group) for group in groups[:_GROUPS]],
-        "more": max(0, len(groups) - _GROUPS),
-    }
+class Shown:
+    """The pictures of a page; each is decoded once."""
 
+    def __init__(self, found: Inspected) -> None:
+        self.found = found
+        self._made: dict[int, dict[str, str]] = {}
 
-def _group(found: Inspected, group: Group) -> dict[str, Any]:
-    findings, members = found.findings, group.members
-    labels = Counter(findings.labels[i] or "no label" for i in members)
-    splits = Counter(findings.splits[i] for i in members if findings.splits[i])
-    parts = [" and ".join(names) for names in (labels, splits) if len(names) > 1]
-    return {
-        "kind": group.kind,
-        "count": len(members),
-        "said": ", ".join(parts),
-        "pictures": [_picture(found, i) for i in members[:_OF_GROUP]],
-    }
+    def __call__(self, i: int) -> dict[str, str]:
+        """Return path, picture and a few words of the picture at a position."""
+        if i not in self._made:
+            self._made[i] = self._make(i)
+        return self._made[i]
 
-
-def _note(found: Inspected, note: str, paths: Sequence[str]) -> dict[str, Any]:
-    place = {path: i for i, path in enumerate(found.findings.paths)}
-    return {
-        "note": note,
-        "count": len(paths),
-        "pictures": [_picture(found, place[path]) for path in paths[:_OF_NOTE]],
-        "more": max(0, len(paths) - _OF_NOTE),
-    }
-
-
-def _picture(found: Inspected, i: int) -> dict[str, str]:
-    findings = found.findings
-    width, height = found.sizes[i]
-    said = [findings.labels[i], findings.splits[i], f"{width} x {height}"]
-    return {
-        "path": findings.paths[i],
-        "uri": _uri(found.root / findings.paths[i]),
-        "about": ", ".join(part for part in said if part),
-    }
+    def _make(self, i: int) -> dict[str, str]:
+        findings = self.found.findings
+        width, height = self.found.sizes[i]
+        said = [findings.labels[i], findings.splits[i], f"{width} x {height}"]
+        return {
+            "path": findings.paths[i],
+            "uri": _uri(self.found.root / findings.paths[i]),
+            "about": ", ".join(part for part in said if part),
+        }
 
 
 def _uri(path: Path) -> str:
@@ -149,3 +129,38 @@ def _uri(path: Path) -> str:
         return picture_uri(open_rgb(path), _SIDE)
     except (BadImageError, OSError):
         return "data:,"
+
+
+def _section(
+    shown: Shown, groups: Sequence[Group], name: str, title: str, falsifies: bool, about: str
+) -> dict[str, Any]:
+    return {
+        "id": name,
+        "title": title,
+        "about": about,
+        "falsifies": falsifies,
+        "groups": [_group(shown, group) for group in groups[:_GROUPS]],
+        "more": max(0, len(groups) - _GROUPS),
+    }
+
+
+def _group(shown: Shown, group: Group) -> dict[str, Any]:
+    findings, members = shown.found.findings, group.members
+    labels = Counter(findings.labels[i] or "no label" for i in members)
+    splits = Counter(findings.splits[i] for i in members if findings.splits[i])
+    parts = [" and ".join(names) for names in (labels, splits) if len(names) > 1]
+    return {
+        "kind": group.kind,
+        "count": len(members),
+        "said": ", ".join(parts),
+        "pictures": [shown(i) for i in members[:_OF_GROUP]],
+    }
+
+
+def _note(shown: Shown, note: Note, place: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "note": note.note,
+        "count": len(note.paths),
+        "pictures": [shown(place[path]) for path in note.paths[:_OF_NOTE]],
+        "more": max(0, len(note.paths) - _OF_NOTE),
+    }

@@ -9,7 +9,7 @@ from src.config_check import flat, resolve
 from src.hardware import full_precision
 
 # Of data: where the pictures lie and how they are fetched. The fingerprint says what they are.
-_FREE_DATA = ("root", "source", "num_workers", "on_bad_image", "cache")
+_FREE_DATA = ("root", "source", "num_workers", "on_bad_image", "on_leak", "cache")
 _FIXED_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
     *("limit_train_batches", "limit_val_batches", "overfit_batches"),

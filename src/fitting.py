@@ -115,7 +115,7 @@ def look_for_copies(data: DataModule) -> None:
     Raises:
         UserError: if there are any and they are refused.
     """
-    warn_of_copies(data.index("fit"), refuse=data.on_leak == "error")
+    warn_of_copies(data.index("fit"), data.location, refuse=data.on_leak == "error")
 
 
 def describe_data(data: DataModule) -> str:
@@ -247,7 +247,7 @@ def write_report(folder: RunFolder, wanted: bool | None, trust_code: str | None)
 def _best_line(kept: Checkpoints, table: Table | None) -> str:
     """Return the best score; beside a loss stands the accuracy that it came with."""
     line = f"best {kept.monitor} {_with_interval(kept.monitor, kept.best, table)}"
-    if kept.monitor == "val/loss":
+    if kept.monitor in ("val/loss", "val/loss_calibrated"):
         line += f", val/accuracy {_with_interval('val/accuracy', kept.best, table)}"
     return f"{line} in epoch {kept.best['epoch'] + 1}"
 

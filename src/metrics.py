@@ -19,7 +19,7 @@ from src.intervals import percentile_interval, wilson_interval
 from src.score_intervals import ends, means_of_defined, resample, with_interval
 from src.table import Float64s, Int64s, Table, log_softmax
 
-QUICK = ("loss", "accuracy", "accuracy_argmax", "f1", "auroc")
+QUICK = ("loss", "loss_calibrated", "accuracy", "accuracy_argmax", "f1", "auroc")
 
 
 def scores(
@@ -98,10 +98,11 @@ def quick_scores(table: Table, decision: Decision | None = None) -> dict[str, fl
 
     Args:
         table: the evaluation.
-        decision: how logits become a class; None means by the highest one.
+        decision: how logits become probabilities and a class; None means as they are.
 
     Returns:
-        loss, accuracy, accuracy_argmax, f1 and auroc as in `scores`; NaN where a number is not
+        loss, accuracy, accuracy_argmax, f1 and auroc as in `scores`, and loss_calibrated, the loss
+        at the decision's temperature; NaN where a number is not
         defined, and NaN all of them if a logit is not finite (whether that ends the run is the
         guard's decision).
 
@@ -110,13 +111,14 @@ def quick_scores(table: Table, decision: Decision | None = None) -> dict[str, fl
     """
     if not np.isfinite(table.labelled().logits).all():
         return dict.fromkeys(QUICK, math.nan)
-    rows = _scorable(table)
-    predicted = (decision or Decision()).predicted(rows.logits)
-    counts = confusion_counts(rows.target, predicted, rows.logits.shape[1])
+    rows, decision = _scorable(table), decision or Decision()
+    counts = confusion_counts(rows.target, decision.predicted(rows.logits), rows.logits.shape[1])
     log_probabilities = log_softmax(rows.logits)
+    calibrated = log_softmax(rows.logits.astype(np.float64) / decision.temperature)
     area, n = _macro_auroc(log_probabilities, rows.target), len(rows.target)
     return {
         "loss": _mean_loss(log_probabilities, rows.target),
+        "loss_calibrated": _mean_loss(calibrated, rows.target),
         "accuracy": int(np.trace(counts)) / n,
         "accuracy_argmax": int((rows.predicted == rows.target).sum()) / n,
         "f1": _macro_f1(counts),

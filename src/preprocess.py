@@ -195,7 +195,7 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
     white pages, and what their transparent pixels hold is arbitrary. 16-bit grey is scaled down to
     8 bits, not clipped. 32-bit and float pictures carry no scale: see `_eight_bits`.
     """
-    orientation = _orientation(image)
+    turn = _UPRIGHT.get(orientation_of(image))
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     elif image.has_transparency_data:
@@ -205,10 +205,10 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
         image = converted if converted is not None else image
     image = image.convert("RGB")
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    return image if turn is None else image.transpose(turn)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation 1..8; 1 where the EXIF block is absent or itself damaged."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))

@@ -35,6 +35,8 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
         self.predictions = self.path / "predictions.csv"
+        self.pictures = self.path / "pictures"  # what callbacks draw
+        self.tables = self.path / "tables"  # what they write down
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
@@ -205,10 +207,19 @@ def write_text(path: Path, text: str, errors: str = "strict") -> None:
     Raises:
         OSError: if it can't be written; the old file is then as it was.
     """
+    write_bytes(path, text.encode("utf-8", errors))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file through a temporary one, so that no half file is ever seen.
+
+    Raises:
+        OSError: if it can't be written; the old file is then as it was.
+    """
     part = path.with_name(path.name + ".tmp")
     try:
-        with part.open("w", encoding="utf-8", newline="", errors=errors) as file:
-            file.write(text)
+        with part.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

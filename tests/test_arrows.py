@@ -145,8 +145,17 @@ ARROWS: dict[str, set[str]] = {
     "src.intervals": set(),
     "src.table": set(),
     # The run and what surrounds the training step.
-    "src.loop": {"src.metrics", "src.run", "src.checkpoint", "src.seal"},
-    "callbacks": {"src.metrics", "src.param_groups", "src.run"},
+    "src.loop": {"src.metrics", "src.rows", "src.run", "src.checkpoint", "src.seal"},
+    "callbacks": {
+        "src.calibration",
+        "src.counting",
+        "src.metrics",
+        "src.param_groups",
+        "src.run",
+        "src.scored",
+        "src.table",
+    },
+    "src.rows": set(),
     "src.run": {"src.checkpoint"},
     "src.checkpoint": {"src.seal"},
     "src.seal": set(),
@@ -175,6 +184,8 @@ ARROWS: dict[str, set[str]] = {
         "src.run",
         "src.settling",
     },
+    "src.followed": {"src.rows"},
+    "src.watched": {"src.followed", "src.run"},
     "src.bundle": set(),
     # What a report is made of.
     "src.heat": set(),
@@ -303,13 +314,11 @@ ARROWS: dict[str, set[str]] = {
     "src.data.audit": {"src.data.index", "src.data.remembered", "src.data.scans"},
     # What an audit looks at.
     "src.data.looks": {"src.data.kept", "src.data.scans"},
-    "src.data.copies": {"src.data.looks"},
-    "src.data.findings": {
-        "src.class_weights",
-        "src.data.copies",
-        "src.data.looks",
-        "src.data.remembered",
-    },
+    "src.data.copies": {"src.data.looks", "src.data.matching", "src.data.ties"},
+    "src.data.matching": {"src.data.looks"},
+    "src.data.ties": set(),
+    "src.data.findings": {"src.class_weights", "src.data.ties"},
+    "src.data.oddities": {"src.data.findings", "src.data.looks", "src.data.remembered"},
     "src.data.fixing": {"src.data.findings", "src.data.tables"},
     "src.data.inspection": {
         "src.data.cache",
@@ -318,8 +327,10 @@ ARROWS: dict[str, set[str]] = {
         "src.data.index",
         "src.data.kept",
         "src.data.looks",
+        "src.data.oddities",
         "src.data.scans",
     },
+    "src.doubt": {"src.data.findings", "src.run", "src.scored"},
     "src.pages": set(),
     "src.audit_page": {"src.data.findings", "src.data.inspection", "src.pages"},
     "src.data.scans": {

@@ -115,6 +115,13 @@ def test_a_colour_png_of_16_bits_is_noted(tmp_path):
     assert scan_file(tmp_path / "a.png").notes == ("16-bit",)
 
 
+@pytest.mark.parametrize(("orientation", "notes"), [(1, ()), (2, ("EXIF-rotated",)), (9, ())])
+def test_an_exif_orientation_is_noted(tmp_path, orientation, notes):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert scan_file(picture(tmp_path / "a.jpg", exif=exif)).notes == notes
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_trailing_bytes_are_noted(tmp_path, suffix):
     path = picture(tmp_path / f"a.{suffix}")

@@ -1,5 +1,6 @@
 """The callbacks that a config can name: what they print, log and write."""
 
+import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from callbacks import SampleImages, Throughput, sample_images, throughput
-from callbacks.sample_images import contact_sheet
+from callbacks.sheets import contact_sheet
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.sampler import TrainBatches
 from tests.cli.conftest import SIZE, make_pictures
 
-GAP, LINE = 6, 16  # white between the pictures, and below each for its name
+GAP, LINE = 12, 19  # white between the pictures, and below each for its name
+SHOWN = 128  # what pictures of 32 pixels are enlarged to
 
 
 class Linear(nn.Module):
@@ -46,7 +48,9 @@ class Clock:
         return self.now
 
 
-def fit(root: Path, folder: Path, callback: Any, **options: Any) -> tuple[Trainer, DataModule]:
+def fit(
+    root: Path, folder: Path, *callbacks: Any, learns: bool = True, **options: Any
+) -> tuple[Trainer, DataModule]:
     """Train on augmented pictures, six in a batch."""
     torch.manual_seed(0)
     spin = {"class_path": "albumentations.Affine", "init_args": {"rotate": [-90, 90], "p": 1}}
@@ -54,9 +58,10 @@ def fit(root: Path, folder: Path, callback: Any, **options: Any) -> tuple[Traine
     trainer = Trainer(
         accelerator="cpu", devices=1, default_root_dir=folder, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        callbacks=[callback], **{"logger": False, "max_epochs": 1, **options},
+        **{"logger": False, "max_epochs": 1, **options, "callbacks": [*callbacks]},
     )  # fmt: skip
-    trainer.fit(Classifier(2, net=Linear, optimizer=partial(SGD, lr=0.1)), datamodule=data)
+    rate = 0.1 if learns else 0.0
+    trainer.fit(Classifier(2, net=Linear, optimizer=partial(SGD, lr=rate)), datamodule=data)
     return trainer, data
 
 
@@ -112,13 +117,15 @@ class TestThroughput:
         assert capsys.readouterr().out == ""
 
 
-def tiles(sheet: np.ndarray, count: int, columns: int) -> list[np.ndarray]:
-    """Cut a sheet into its pictures."""
-    found = []
+def tiles(sheet: np.ndarray, count: int, columns: int, lines: int = 1) -> list[np.ndarray]:
+    """Cut a sheet into its pictures, and take their enlargement back."""
+    found, times = [], SHOWN // SIZE
     for number in range(count):
         row, column = divmod(number, columns)
-        y, x = GAP + row * (SIZE + LINE + GAP), GAP + column * (SIZE + GAP)
-        found.append(sheet[y : y + SIZE, x : x + SIZE])
+        y, x = GAP + row * (SHOWN + lines * LINE + GAP), GAP + column * (SHOWN + GAP)
+        tile = sheet[y : y + SHOWN, x : x + SHOWN]
+        found.append(tile[::times, ::times])
+        assert np.array_equal(np.kron(found[-1], np.ones((times, times, 1), np.uint8)), tile)
     return found
 
 
@@ -140,59 +147,74 @@ class TestSampleImages:
     def test_shows_at_most_so_many_with_their_classes(
         self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        named: list[str] = []
+        named: list[tuple[str, ...]] = []
 
-        def note(images: np.ndarray, names: list[str]) -> Image.Image:
-            named.extend(names)
+        def note(images: list[np.ndarray], captions: list[tuple[str, ...]]) -> Image.Image:
+            named.extend(captions)
             assert len(images) == 4
-            return contact_sheet(images, names)
+            return contact_sheet(images, captions)
 
         monkeypatch.setattr(sample_images, "contact_sheet", note)
         _, data = fit(root, tmp_path, SampleImages(max_images=4))
         keys = TrainBatches(14, 6, seed=3).batch(0, 0)[:4]
         paths = data.index("fit").subset("train").paths
-        assert named == [paths[i].split("/")[1] for i in keys]
+        assert named == [(paths[i].split("/")[1],) for i in keys]
 
-    def test_the_sheet_by_hand(self) -> None:
-        images = np.stack([np.full((SIZE, SIZE, 3), 10 * n, np.uint8) for n in range(5)])
-        sheet = contact_sheet(images, list("abcde"))
-        # five pictures are three columns and two rows
-        assert sheet.size == (3 * (SIZE + GAP) + GAP, 2 * (SIZE + LINE + GAP) + GAP)
-        pixels = np.asarray(sheet)
-        for number, tile in enumerate(tiles(pixels, 5, columns=3)):
-            assert (tile == 10 * number).all()
-        names = pixels[GAP + SIZE : GAP + SIZE + LINE]
-        assert (names < 128).any()  # something is written below
-        assert (pixels[:GAP] == 255).all()
+    def test_a_step_is_held_up_by_a_copy_alone(self, tmp_path: Path) -> None:
+        trainer, batch = stub_trainer(tmp_path), two_pictures()
+        callback, white = SampleImages(), batch["image"].clone()
+        callback.on_train_batch_end(trainer, MagicMock(), None, batch, 0)
+        batch["image"].fill_(255)  # what comes after the step may write on it
+        other = {"image": batch["image"], "target": batch["target"]}
+        callback.on_train_batch_end(trainer, MagicMock(), None, other, 1)
+        assert list(tmp_path.iterdir()) == []
+        callback.on_train_epoch_end(trainer, MagicMock())
+        with Image.open(tmp_path / "pictures" / "train-epoch-1.png") as sheet:
+            shown = tiles(np.asarray(sheet), 2, columns=2)
+        assert np.array_equal(np.stack(shown), white.numpy())
+
+    def test_an_epoch_that_an_error_has_ended_is_not_shown_as_the_next(
+        self, tmp_path: Path
+    ) -> None:
+        callback, trainer = SampleImages(), stub_trainer(tmp_path)
+        callback.on_train_batch_end(trainer, MagicMock(), None, two_pictures(), 0)
+        callback.on_train_epoch_start(trainer, MagicMock())
+        callback.on_train_epoch_end(trainer, MagicMock())
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_dev_run_writes_nothing(self, root: Path, tmp_path: Path) -> None:
         fit(root, tmp_path, SampleImages(), fast_dev_run=True)
         assert list(tmp_path.iterdir()) == []
 
     def test_other_processes_write_nothing(self, tmp_path: Path) -> None:
-        trainer: Any = SimpleNamespace(
-            current_epoch=0, fast_dev_run=False, is_global_zero=False, default_root_dir=tmp_path
-        )
-        SampleImages().on_train_batch_end(trainer, MagicMock(), None, None, 0)
+        trainer = stub_trainer(tmp_path, is_global_zero=False)
+        callback = SampleImages()
+        callback.on_train_batch_end(trainer, MagicMock(), None, two_pictures(), 0)
+        callback.on_train_epoch_end(trainer, MagicMock())
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_full_disk_ends_no_training(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "pictures").write_text("no folder can be made here")
+        callback, trainer = SampleImages(), stub_trainer(tmp_path)
+        callback.on_train_batch_end(trainer, MagicMock(), None, two_pictures(), 0)
+        callback.on_train_epoch_end(trainer, MagicMock())
+        assert "WARNING: callbacks.SampleImages could not write" in capsys.readouterr().err
 
     def test_goes_to_the_loggers_that_can_show_it(self, tmp_path: Path) -> None:
         wandb, board, plain = MagicMock(WandbLogger), MagicMock(TensorBoardLogger), MagicMock()
         board.experiment = MagicMock()
-        trainer: Any = SimpleNamespace(
-            current_epoch=0, fast_dev_run=False, is_global_zero=True, default_root_dir=tmp_path,
-            global_step=7, loggers=[wandb, board, plain],
-            datamodule=SimpleNamespace(classes=("ant", "bug")),
-        )  # fmt: skip
-        images = torch.arange(2, dtype=torch.uint8).repeat_interleave(SIZE * SIZE * 3)
-        batch = {"image": images.reshape(2, SIZE, SIZE, 3), "target": torch.tensor([1, 0])}
-        SampleImages().on_train_batch_end(trainer, MagicMock(), None, batch, 0)
+        trainer = stub_trainer(tmp_path, loggers=[wandb, board, plain])
+        callback = SampleImages()
+        callback.on_train_batch_end(trainer, MagicMock(), None, two_pictures(), 0)
+        callback.on_train_epoch_end(trainer, MagicMock())
         stored = np.asarray(Image.open(tmp_path / "pictures" / "train-epoch-1.png"))
         (name, (sheet,)), options = wandb.log_image.call_args
-        assert (name, options) == ("pictures/train", {"step": 7})
+        assert (name, options) == ("pictures/train", {"step": 6})  # Lightning counts from 0
         assert np.array_equal(np.asarray(sheet), stored)
         (name, pixels, step), options = board.experiment.add_image.call_args
-        assert (name, step, options) == ("pictures/train", 7, {"dataformats": "HWC"})
+        assert (name, step, options) == ("pictures/train", 6, {"dataformats": "HWC"})
         assert np.array_equal(pixels, stored)
         assert plain.mock_calls == []
 
@@ -200,3 +222,49 @@ class TestSampleImages:
     def test_values_out_of_range(self, options: dict[str, int]) -> None:
         with pytest.raises(ValueError, match="every_n_epochs and max_images of"):
             SampleImages(**options)
+
+
+def stub_trainer(folder: Path, **options: Any) -> Any:
+    """Return what the callbacks ask of a Trainer in its first epoch, after seven steps."""
+    return SimpleNamespace(
+        **{
+            "current_epoch": 0, "fast_dev_run": False, "is_global_zero": True, "global_step": 7,
+            "default_root_dir": folder, "loggers": [], "sanity_checking": False,
+            "state": SimpleNamespace(fn="fit"),
+            "datamodule": SimpleNamespace(classes=("ant", "bug")), **options,
+        }
+    )  # fmt: skip
+
+
+def two_pictures() -> dict[str, Tensor]:
+    """Return a batch of two pictures of one colour each, a bug and an ant."""
+    images = torch.arange(2, dtype=torch.uint8).repeat_interleave(SIZE * SIZE * 3)
+    return {"image": images.reshape(2, SIZE, SIZE, 3), "target": torch.tensor([1, 0])}
+
+
+class TestContactSheet:
+    def test_by_hand(self) -> None:
+        images = [np.full((SIZE, SIZE, 3), 10 * n, np.uint8) for n in range(5)]
+        sheet = contact_sheet(images, [(name,) for name in "abcde"])
+        # five pictures are three columns and two rows
+        assert sheet.size == (3 * (SHOWN + GAP) + GAP, 2 * (SHOWN + LINE + GAP) + GAP)
+        pixels = np.asarray(sheet)
+        for number, tile in enumerate(tiles(pixels, 5, columns=3)):
+            assert (tile == 10 * number).all()
+        names = pixels[GAP + SHOWN : GAP + SHOWN + LINE]
+        assert (names < 128).any()  # something is written below
+        assert (pixels[:GAP] == 255).all()
+
+    @pytest.mark.parametrize(("side", "shown"), [(40, 120), (64, 128), (150, 150), (448, 256)])
+    def test_sides(self, side: int, shown: int) -> None:
+        sheet = contact_sheet([np.zeros((side, side, 3), np.uint8)], [("a", "b")])
+        assert sheet.height == GAP + shown + 2 * LINE + GAP
+        assert sheet.width == 2 * GAP + max(shown, 128)
+
+    def test_names_do_not_run_into_the_next_picture(self) -> None:
+        images = [np.zeros((SIZE, SIZE, 3), np.uint8)] * 2
+        pixels = np.asarray(contact_sheet(images, [("a" * 200,), ("",)]))
+        assert (pixels[GAP + SHOWN :, GAP + SHOWN : GAP + SHOWN + GAP] == 255).all()
+
+    def test_a_name_that_no_font_can_draw(self) -> None:
+        contact_sheet([np.zeros((SIZE, SIZE, 3), np.uint8)], [(os.fsdecode(b"bee\xff"),)])

@@ -302,8 +302,8 @@ class TestEvaluation:
         model = Classifier(2, net=small)
         make_trainer(tmp_path).fit(model, datamodule=make_data(root))
         assert list(model.scores) == [
-            "train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/accuracy_argmax",
-            "val/f1", "val/auroc",
+            "train/loss", "train/accuracy", "val/loss", "val/loss_calibrated", "val/accuracy",
+            "val/accuracy_argmax", "val/f1", "val/auroc",
         ]  # fmt: skip
         expected = plain_scores(model.net.eval(), root)
         assert model.scores["val/loss"] == pytest.approx(expected["val/loss"], rel=1e-5)

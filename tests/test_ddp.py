@@ -224,6 +224,24 @@ def test_training_scores_count_the_pictures_of_both(trained: tuple[Path, str]) -
     assert 0 < right < 31  # shares of 16 and 15 would pass at either end
 
 
+def test_callbacks_that_look_on_show_the_pictures_of_both(
+    trained: tuple[Path, str], root: Path, tmp_path: Path
+) -> None:
+    """They write once, see all 13 validation pictures, and leave the weights as they are."""
+    run, config = tmp_path / "run", f"--config={ROOT / 'configs/callbacks/pictures.yaml'}"
+    words = [config, *TRAIN, f"--data.root={root}", f"--run_dir={run}"]
+    _, err = end(torchrun(2, "-m", "src.train", "fit", *words, *DDP))
+    assert "WARNING: callbacks." not in err
+    with (run / "tables/val-epoch-3.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in found] == [*range(13)]
+    right = sum(row["label"] == row["predicted_class"] for row in found)
+    assert right / 13 == last(run)["scores"]["val/accuracy"]
+    assert json.loads((run / "tables/worst.json").read_text())["mistakes"] == 13 - right
+    assert (run / "pictures/confusion-epoch-3.png").is_file()
+    assert_same_run(run, trained[0])
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_one_process_scores_its_checkpoints_to_the_byte_alike(

@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from src import bench, compare, repeat, report, verify_resume
+from src import bench, compare, repeat, report, verify_resume, watch
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
@@ -48,6 +48,7 @@ NOT_RUN = {
     "wandb sync": "needs an account",
     "torchrun": "starts processes; its words are parsed below",
     "python -m tests.benchmarks.ablation": "trains for hours",
+    "python -m tests.benchmarks.planted": "plants 200 faults; tests/test_planted.py",
     "srun": "starts the tasks of a job; its words are parsed below",
 }
 
@@ -270,6 +271,7 @@ def test_other_commands_end_well(
         monkeypatch.setattr(bench, name, lambda *_: ({}, []))
     if "RUN" in command.words:
         shutil.copytree("OLD", "RUN")
+    monkeypatch.setattr(watch, "serve", lambda *_: None)  # for ever; tests/test_watch.py
     module = importlib.import_module(str(command.other_module))
     assert module.main(list(command.words[3:])) == 0, capsys.readouterr().err
 
@@ -415,6 +417,7 @@ def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
     known |= {block.file_name for block in BLOCKS if block.page == page} | {repeat.RESULT, PLAN}
     known |= {"find_lr.csv", "find_lr.svg", "test_flips.json", "test_flips.csv"}
+    known |= {"tables/worst.json", "audit.json"}
     assert missing_files(spans_of(page), known) == []
 
 
@@ -455,7 +458,7 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    modules = (bench, compare, repeat, report, verify_resume)
+    modules = (bench, compare, repeat, report, verify_resume, watch)
     others = "".join(module.parser().format_help() for module in modules)
     found = set(re.findall(r"--([a-z_]+)", others))
     for command in ("fit", "test"):

@@ -25,6 +25,7 @@ CONFIG: dict[str, Any] = {
     },
     "data": {
         "root": "pictures", "source": None, "num_workers": 2, "on_bad_image": "error",
+        "on_leak": "warn",
         "batch_size": 8, "augment": [{"class_path": "albumentations.HorizontalFlip"}],
         "sampling": "shuffled", "image_size": 32,
     },
@@ -193,6 +194,7 @@ def test_an_argument_that_was_not_named(argument: str, value: Any, told: list[st
         {"data__root": "elsewhere"},
         {"data__source": {"class_path": "src.data.sources.Download"}},
         {"data__on_bad_image": "skip"},
+        {"data__on_leak": "error"},
         {"trainer__logger": False},
         {"trainer__devices": 4},
         {"trainer__accelerator": "auto"},

@@ -201,14 +201,13 @@ def test_unlabelled_rows_are_not_scored() -> None:
     assert quick_scores(mixed) == quick_scores(labelled)
 
 
-def test_quick_scores_are_the_scores() -> None:
+@pytest.mark.parametrize("decision", [Decision(), Decision(temperature=2.0)])
+def test_quick_scores_are_the_scores(decision: Decision) -> None:
     table = random_table(seed=3, num_rows=50, num_classes=4)
-    full = scores(table, list("abcd"))
-    assert quick_scores(table) == {key: full[key] for key in QUICK}
-    skewed = Decision(temperature=2.0)
-    assert quick_scores(table, skewed) == {
-        key: scores(table, list("abcd"), skewed)[key] for key in QUICK
-    }
+    full = scores(table, list("abcd"), decision)
+    found = quick_scores(table, decision)
+    assert found.pop("loss_calibrated") == full["calibration"]["after"]["loss"]
+    assert found == {key: full[key] for key in QUICK if key in full}
 
 
 @pytest.mark.parametrize("target", [[], [-1, -1]])
@@ -255,6 +254,7 @@ def test_scores_agree_with_torchmetrics(seed: int, num_classes: int) -> None:
         "auroc": reference.multiclass_auroc(probabilities, target, **options),
     }
     expected["accuracy_argmax"] = expected["accuracy"]
+    expected["loss_calibrated"] = expected["loss"]  # at a temperature of 1
     assert result == pytest.approx({key: float(value) for key, value in expected.items()}, 1e-6)
     confusion = reference.multiclass_confusion_matrix(probabilities, target, num_classes)
     assert scores(table, list(map(str, range(num_classes))))["confusion"] == confusion.tolist()
@@ -387,6 +387,14 @@ def test_the_threshold_decides_and_argmax_stands_beside() -> None:
     assert low["per_class"]["wasp"]["recall"] == 1.0
     assert low["per_class"]["wasp"]["recall_interval"] == list(wilson_interval(2, 2))
     assert low["loss"] == half["loss"]
+
+
+def test_the_calibrated_loss_is_that_at_the_temperature() -> None:
+    """Odds of 9 to 1, at a temperature of 2 of 3 to 1: right once, wrong once."""
+    table = table_of_probabilities([0, 1], [[0.9, 0.1], [0.9, 0.1]])
+    found = quick_scores(table, Decision(temperature=2.0))
+    assert found["loss"] == pytest.approx(-(math.log(0.9) + math.log(0.1)) / 2)
+    assert found["loss_calibrated"] == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
 
 
 def test_the_baseline_is_the_most_frequent_class() -> None:

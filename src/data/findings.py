@@ -8,19 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from src.class_weights import balanced_weights
-from src.data.copies import groups_of
-from src.data.looks import Looks
-from src.data.remembered import Scan
+from src.data.ties import groups_of
 
 Kind = Literal["exact", "near"]
-TINY = 32  # pixels of the shorter side below which a picture is noted
-EXTREME = 4.0  # ratio of the sides above which it is
-_FAR = 5.0  # robust standard deviations from the median of its class
-_FEWEST = 20  # pictures of a class below which nothing stands out
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ class Findings:
         copies: By position in `paths`.
         notes: What is odd.
         classes: class -> {"count", "share", "splits", "weight"}; the weight is what
-            `model.class_weights: balanced` would give.
+            `model.class_weights: balanced` would give, None where nothing is trained on.
     """
 
     paths: tuple[str, ...]
@@ -119,10 +110,12 @@ def group_copies(hashes: Sequence[str], near: Iterable[tuple[int, int]] = ()) ->
         hashes: Of the content, [N].
         near: Pairs of positions.
     """
+    counts = Counter(hashes)
     same: dict[str, list[int]] = defaultdict(list)
     for i, content in enumerate(hashes):
-        same[content].append(i)
-    exact = [tuple(members) for members in same.values() if len(members) > 1]
+        if counts[content] > 1:
+            same[content].append(i)
+    exact = [tuple(members) for members in same.values()]
     ties = [(members[0], other) for members in exact for other in members[1:]]
     joined = groups_of([*ties, *near])
     several = [tuple(m) for m in joined if len({hashes[i] for i in m}) > 1]
@@ -151,16 +144,21 @@ def sort_copies(groups: Iterable[Group], labels: Sequence[str], splits: Sequence
 
 
 def class_table(labels: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return {class: {"count", "share", "splits": {split: count}, "weight"}}, sorted by name."""
+    """Return {class: {"count", "share", "splits": {split: count}, "weight"}}, sorted by name.
+
+    The weight comes from the pictures to train on; without any, it is None.
+    """
     counts = Counter(label for label in labels if label)
     total = sum(counts.values())
-    weights = dict(zip(sorted(counts), balanced_weights(dict(sorted(counts.items()))), strict=True))
+    pairs = zip(labels, splits, strict=True)
+    trained = Counter(label for label, split in pairs if label and split in ("train", ""))
+    weights = dict(zip(trained, balanced_weights(trained), strict=True))
     table: dict[str, dict[str, Any]] = {
         name: {
             "count": counts[name],
             "share": counts[name] / total,
             "splits": {},
-            "weight": weights[name],
+            "weight": weights.get(name),
         }
         for name in sorted(counts)
     }
@@ -168,100 +166,3 @@ def class_table(labels: Sequence[str], splits: Sequence[str]) -> dict[str, dict[
         if label:
             table[label]["splits"][split or "all"] = number
     return table
-
-
-def notes_of(
-    paths: Sequence[str], labels: Sequence[str], splits: Sequence[str], scans: Sequence[Scan]
-) -> list[Note]:
-    """Return what is odd about files and classes.
-
-    Args:
-        paths: Of the N sound pictures.
-        labels: Theirs.
-        splits: Theirs.
-        scans: Theirs.
-    """
-    by_note: dict[str, list[str]] = defaultdict(list)
-    for path, scan in zip(paths, scans, strict=True):
-        for note in scan.notes:
-            by_note[note].append(path)
-        if min(scan.width, scan.height) < TINY:
-            by_note[f"tiny: a side below {TINY} pixels"].append(path)
-        if max(scan.width, scan.height) > EXTREME * min(scan.width, scan.height):
-            by_note[f"extreme aspect: one side over {EXTREME:g} times the other"].append(path)
-    found = [Note(note, tuple(files)) for note, files in sorted(by_note.items())]
-    return [*_class_notes(labels, splits), *found]
-
-
-def _class_notes(labels: Sequence[str], splits: Sequence[str]) -> list[Note]:
-    """Return notes on imbalance, and on classes that a split lacks."""
-    counts = Counter(label for label in labels if label)
-    notes = []
-    if len(counts) > 1 and max(counts.values()) > 2 * min(counts.values()):
-        (most, many), (least, few) = max_and_min(counts)
-        notes.append(
-            Note(
-                f"imbalance: {many:,} of {most}, {few:,} of {least}; "
-                "model.class_weights balanced or data.sampling balanced evens that out"
-            )
-        )
-    pairs = set(zip(labels, splits, strict=True))
-    for split in sorted(set(splits) - {""}):
-        absent = [name for name in sorted(counts) if (name, split) not in pairs]
-        if absent:
-            notes.append(Note(f"{split} has no picture of {', '.join(absent)}"))
-    return notes
-
-
-def max_and_min(counts: Mapping[str, int]) -> tuple[tuple[str, int], tuple[str, int]]:
-    """Return the most and the least frequent, the first by name of equals."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ordered[0], ordered[-1]
-
-
-def outliers(
-    paths: Sequence[str], labels: Sequence[str], looks: Looks, scans: Sequence[Scan]
-) -> list[Note]:
-    """Return the pictures that stand out of their class by brightness, sharpness or size.
-
-    A value stands out if it is over 5 robust standard deviations (1.4826 times the median distance
-    from the median) away; sharpness and size by their logarithms. No more than a hundredth of a
-    class is named, the farthest.
-
-    Args:
-        paths: [N].
-        labels: [N].
-        looks: [N].
-        scans: [N].
-    """
-    pixels = np.array([scan.width * scan.height for scan in scans], np.float64)
-    measures = {
-        "dark": (looks["brightness"].astype(np.float64), -1),
-        "bright": (looks["brightness"].astype(np.float64), 1),
-        "blurred": (np.log(looks["sharpness"] + 1.0).astype(np.float64), -1),
-        "small": (np.log(pixels), -1),
-        "large": (np.log(pixels), 1),
-    }
-    notes = []
-    names = np.array(labels)
-    for word, (values, sign) in measures.items():
-        for name in sorted(set(labels)):
-            here = np.flatnonzero(names == name)
-            if here.size >= _FEWEST and (at := _farthest(sign * values[here])).size:
-                notes.append(
-                    Note(f"unusually {word} for {name or 'the data'}", _named(paths, here[at]))
-                )
-    return notes
-
-
-def _named(paths: Sequence[str], at: npt.NDArray[np.int64]) -> tuple[str, ...]:
-    return tuple(paths[i] for i in at.tolist())
-
-
-def _farthest(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the places of values far above the median, the farthest first, a hundredth at most."""
-    middle = np.median(values)
-    spread = 1.4826 * np.median(np.abs(values - middle))
-    far = np.flatnonzero(values - middle > _FAR * spread) if spread > 0 else np.empty(0, np.int64)
-    most = max(1, len(values) // 100)
-    return np.asarray(far[np.argsort(-values[far], kind="stable")][:most], np.int64)

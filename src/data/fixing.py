@@ -6,6 +6,7 @@ from pathlib import Path
 
 from src.data.findings import Findings
 from src.data.tables import write_table
+from src.errors import UserError
 
 _PREFERRED = {"test": 0, "val": 1, "train": 2}  # of a leak, the copy that is not trained on stays
 
@@ -35,32 +36,48 @@ def left_over(findings: Findings, sizes: Sequence[tuple[int, int]]) -> list[int]
 
 
 def write_fixed(
-    path: Path, root: Path, findings: Findings, sizes: Sequence[tuple[int, int]]
-) -> int:
-    """Write path, label and, where the data name any, split of what is left; nothing is deleted.
+    path: Path,
+    root: Path,
+    findings: Findings,
+    sizes: Sequence[tuple[int, int]],
+    groups: Sequence[str] = (),
+) -> list[int]:
+    """Write path, label and, where the data name any, split and group of what is left.
+
+    Nothing is deleted.
 
     Args:
         path: The CSV; an old one is replaced. Paths in it start from its folder where they can.
         root: What the paths of the findings start from.
         findings: Of the data.
         sizes: See `left_over`.
+        groups: Of each picture, "" for none; empty if there are none.
 
     Returns:
-        The number of pictures left.
+        The positions of the pictures left.
+
+    Raises:
+        UserError: if a file's name is no UTF-8, which a CSV that is read for a training must be.
     """
     kept = left_over(findings, sizes)
-    split = any(findings.splits)
-    rows = [
-        [
-            _from(path.parent, root / findings.paths[i]),
-            findings.labels[i],
-            *([findings.splits[i]] if split else []),
-        ]
-        for i in kept
-    ]
+    names = [_from(path.parent, root / findings.paths[i]) for i in kept]
+    columns = {"path": names, "label": [findings.labels[i] for i in kept]}
+    for column, values in (("split", findings.splits), ("group", groups)):
+        if any(values):
+            columns[column] = [values[i] for i in kept]
+    _check_utf8(path, names)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, ["path", "label", *(["split"] if split else [])], rows)
-    return len(kept)
+    write_table(path, list(columns), list(zip(*columns.values(), strict=True)))
+    return kept
+
+
+def _check_utf8(path: Path, names: Sequence[str]) -> None:
+    odd = [name for name in names if any("\udc80" <= letter <= "\udcff" for letter in name)]
+    if odd:
+        raise UserError(
+            f"--fix {path}: {len(odd):,} of the files have names that are no UTF-8, "
+            f"{os.fsencode(odd[0])!r} for one, and a CSV can't name them. Rename them."
+        )
 
 
 def _from(folder: Path, file: Path) -> str:

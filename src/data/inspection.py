@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from src.data.cache import place_of
 from src.data.copies import near_pairs
 from src.data.findings import (
@@ -18,17 +15,16 @@ from src.data.findings import (
     Findings,
     class_table,
     group_copies,
-    notes_of,
-    outliers,
     sort_copies,
 )
 from src.data.index import Index, Listing
 from src.data.kept import array_key, keep, kept
 from src.data.looks import Looker, Looks, kept_looks
+from src.data.oddities import notes_of, outliers
 from src.data.scans import scan
-from src.errors import UserError
+from src.errors import UserError, typed
 
-_RULES = "copies 1"  # of pairs that are kept; another number finds them anew
+_RULES = "copies 3"  # of pairs that are kept; another number finds them anew
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,14 @@ class Inspected:
         fingerprint: Of pictures, labels and splits, as `Index.fingerprint`.
         findings: What is wrong.
         sizes: Width and height of the N sound pictures, in pixels.
+        groups: Of each, as `Listing.groups`.
     """
 
     root: Path
     fingerprint: str
     findings: Findings
     sizes: tuple[tuple[int, int], ...]
+    groups: tuple[str, ...]
 
 
 def inspect(listing: Listing, show_progress: bool = True) -> Inspected:
@@ -56,9 +54,6 @@ def inspect(listing: Listing, show_progress: bool = True) -> Inspected:
     Args:
         listing: The files, with labels and splits.
         show_progress: Bars on stderr, if that is a terminal.
-
-    Raises:
-        UserError: if no file is a sound picture.
     """
     looker = Looker()
     scans = scan(listing.root, listing.paths, keep=looker, show_progress=show_progress)
@@ -66,14 +61,10 @@ def inspect(listing: Listing, show_progress: bool = True) -> Inspected:
     damaged = tuple(
         (path, found.error) for path, found in zip(listing.paths, scans, strict=True) if found.error
     )
-    if not sound:
-        raise UserError(
-            f"none of the {len(scans):,} files in {listing.root} is a sound picture; "
-            f"{listing.paths[0]}: {scans[0].error}."
-        )
     listing, scans = listing.take(sound), [scans[i] for i in sound]
     hashes = [found.hash for found in scans]
     looks = kept_looks(place_of(True), listing.root, listing.paths, hashes, looker)
+    sizes = tuple((found.width, found.height) for found in scans)
     groups = group_copies(hashes, _kept_pairs(hashes, looks, show_progress))
     findings = Findings(
         listing.paths,
@@ -88,20 +79,28 @@ def inspect(listing: Listing, show_progress: bool = True) -> Inspected:
         class_table(listing.labels, listing.splits),
     )
     index = Index.of(listing, sorted({*listing.labels} - {""}), hashes)
-    sizes = tuple((found.width, found.height) for found in scans)
-    return Inspected(listing.root, index.fingerprint(), findings, sizes)
+    return Inspected(listing.root, index.fingerprint(), findings, sizes, listing.groups)
 
 
 def _kept_pairs(hashes: Sequence[str], looks: Looks, show_progress: bool) -> list[tuple[int, int]]:
     """Return positions of pictures that are near copies; found once for each set of pictures."""
-    content, first = np.unique(np.array(hashes), return_index=True)
+    content, first = _distinct(hashes)
     thumbs = looks["thumb"][first]
     pairs = keep(place_of(True), _key(content), lambda: near_pairs(thumbs, show_progress))
-    return [(int(a), int(b)) for a, b in first[pairs].reshape(-1, 2)]
+    return [(first[a], first[b]) for a, b in pairs.tolist()]
 
 
-def _key(content: npt.NDArray[np.str_]) -> str:
-    return array_key(_RULES, *content.tolist())
+def _distinct(hashes: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the different hashes, sorted, and where each stands first."""
+    first: dict[str, int] = {}
+    for i, one in enumerate(hashes):
+        first.setdefault(one, i)
+    content = sorted(first)
+    return content, [first[one] for one in content]
+
+
+def _key(content: Sequence[str]) -> str:
+    return array_key(_RULES, "".join(content))
 
 
 def known_copies(index: Index) -> Copies:
@@ -110,37 +109,42 @@ def known_copies(index: Index) -> Copies:
     Args:
         index: With the hashes of all pictures.
     """
-    content, first = np.unique(np.array(index.hashes), return_index=True)
+    content, first = _distinct(index.hashes)
     pairs = kept(place_of(True), _key(content))
-    near = [] if pairs is None else [(int(a), int(b)) for a, b in first[pairs].reshape(-1, 2)]
+    near = [] if pairs is None else [(first[a], first[b]) for a, b in pairs.tolist()]
     names = (*index.classes, "")  # label -1 finds the last one
     labels = [names[i] for i in index.labels.tolist()]
     return sort_copies(group_copies(index.hashes, near), labels, index.splits.tolist())
 
 
-def warn_of_copies(index: Index, refuse: bool) -> None:
+def warn_of_copies(index: Index, location: Path, refuse: bool) -> None:
     """Tell on stderr of pictures under two labels or in two splits, or refuse them.
 
     Args:
         index: Of a training.
+        location: The folder or CSV that it was made of.
         refuse: Whether they end it.
 
     Raises:
         UserError: if there are any and they are refused.
     """
     copies = known_copies(index)
+    found = []
     for groups, what in (
-        (copies.conflicts, "lie under several labels"),
-        (copies.leaks, "lie in several splits, so that a score counts pictures trained on"),
+        (copies.conflicts, "under several labels"),
+        (copies.leaks, "in several splits, so that a score counts pictures that were trained on"),
     ):
-        if not groups:
-            continue
-        shown = ", ".join(index.paths[i] for i in groups[0].members[:3])
-        text = f"{len(groups):,} picture(s) {what}, {shown} for one"
-        see = f"See all: python -m src.audit --data.root {index.root}"
-        if refuse:
-            raise UserError(
-                f"{text}. {see} and leave them out by its --fix, or train all the same with "
-                "--data.on_leak warn."
-            )
-        print(f"WARNING: {text}. {see}", file=sys.stderr)
+        if groups:
+            shown = ", ".join(index.paths[i] for i in groups[0].members[:3])
+            number = f"{len(groups):,} pictures lie" if len(groups) > 1 else "a picture lies"
+            found.append(f"{number} {what}: {shown}{' for one' if len(groups) > 1 else ''}.")
+    if not found:
+        return
+    text = " ".join(found)
+    see = f"See all: python -m src.audit --data.root {typed(location)}"
+    if refuse:
+        raise UserError(
+            f"{text} {see} and leave them out by its --fix, or train all the same with "
+            "--data.on_leak warn."
+        )
+    print(f"WARNING: {text} {see}", file=sys.stderr)

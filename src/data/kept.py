@@ -80,9 +80,11 @@ def _read(path: Path) -> Array | None:
         content = path.read_bytes()
     except OSError:
         return None
-    body, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
-    if _check_of(body) != check:
+    body = memoryview(content)[:-_CHECK_BYTES]  # may be hundreds of megabytes: no copy
+    if _check_of(body) != content[-_CHECK_BYTES:]:
         print(f"WARNING: {path} is damaged; it is computed anew", file=sys.stderr)
+        with contextlib.suppress(OSError):  # lest it be told again
+            path.unlink()
         return None
     with contextlib.suppress(OSError):  # another user's
         os.utime(path)
@@ -94,13 +96,15 @@ def _write(path: Path, array: Array) -> None:
     """Write a file that is whole or not there, unless it alone is more than the cache may hold."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    body = buffer.getvalue()
+    body = buffer.getbuffer()
     if len(body) + _CHECK_BYTES > limit_bytes():
         return
     part = path.with_name(f"new{ARRAY_SUFFIX}.tmp")
-    part.write_bytes(body + _check_of(body))
+    with part.open("wb") as file:
+        file.write(body)
+        file.write(_check_of(body))
     part.replace(path)
 
 
-def _check_of(body: bytes) -> bytes:
+def _check_of(body: memoryview) -> bytes:
     return blake2b(body, digest_size=_CHECK_BYTES).digest()

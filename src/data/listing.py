@@ -101,9 +101,27 @@ def list_data(root: str | Path) -> Listing:
         UserError: whatever keeps the data from being trained on, with the folder or line named.
     """
     path = _existing(root)
-    listing = _from_csv(path) if path.is_file() else _from_folders(path, strict=True)
+    listing = _listed(path, strict=True)
     _check_for_training(listing, path)
     return listing
+
+
+def list_found(root: str | Path) -> tuple[Listing, str]:
+    """List labelled pictures as they lie there, and say what keeps them from being trained on.
+
+    Returns:
+        The listing, and the message of `list_data`; "" if it has none.
+
+    Raises:
+        UserError: there are no labelled pictures, or what they are can't be told.
+    """
+    try:
+        return list_data(root), ""
+    except UserError as error:
+        listing = _listed(_existing(root), strict=False)
+        if not len(listing):
+            raise
+        return listing, str(error)
 
 
 def list_pictures(root: str | Path) -> Listing:
@@ -141,7 +159,7 @@ def list_labelled(root: str | Path, split: str) -> Listing:
         UserError: there are no labelled pictures.
     """
     path = _existing(root)
-    listing = _from_csv(path) if path.is_file() else _from_folders(path, strict=False)
+    listing = _listed(path, strict=False)
     if listing.has_split(split):
         return listing.take([i for i, name in enumerate(listing.splits) if name == split])
     # Never fall back on other splits where the one asked for is there and merely empty.
@@ -210,6 +228,10 @@ def _existing(root: str | Path) -> Path:
             "--data.root takes a folder with a folder per class, or a CSV with path,label."
         )
     return path
+
+
+def _listed(path: Path, *, strict: bool) -> Listing:
+    return _from_csv(path) if path.is_file() else _from_folders(path, strict=strict)
 
 
 def _from_folders(root: Path, *, strict: bool) -> Listing:

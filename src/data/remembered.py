@@ -17,7 +17,7 @@ import PIL
 from src.memory import no_collections
 
 # Part of the checksum: what counts as damaged, and the pixels, may change with either.
-_RULES = f"waggle scan 3, Pillow {PIL.__version__}"
+_RULES = f"waggle scan 4, Pillow {PIL.__version__}"
 _PAIR = np.dtype((np.int64, 2))
 _KEY = np.dtype((np.int64, 3))
 _ROW = np.dtype([("key", "<i8", 3), ("hash", "V16"), ("size", "<i4", 2), ("finding", "<i4")])

@@ -17,7 +17,7 @@ from src.data import remembered
 from src.data.home import alone, cache_home
 from src.data.remembered import UNREADABLE, Keys, Scan
 from src.data.workers import usable_cores
-from src.preprocess import BadImageError, decode, to_upright_rgb
+from src.preprocess import BadImageError, decode, orientation_of, to_upright_rgb
 
 MAX_THREADS = 16  # each holds one decoded picture; more hardly help
 MAX_QUEUED = 1024  # enough for the other threads while one has a very large picture
@@ -146,7 +146,7 @@ def scan_file(path: Path, keep: Keep | None = None) -> Scan:
     """Decode one file; whatever is wrong with it becomes the scan's error. See `scan`."""
     try:
         image = decode(path)
-        notes = _notes(path, image.format or "", image.mode, image.has_transparency_data)
+        notes = _notes(path, image)
         upright = to_upright_rgb(image)
     except BadImageError as error:
         return Scan("", 0, 0, error.reason)
@@ -161,7 +161,8 @@ def scan_file(path: Path, keep: Keep | None = None) -> Scan:
     return Scan(digest.hexdigest(), upright.width, upright.height, "", notes)
 
 
-def _notes(path: Path, content: str, mode: str, has_alpha: bool) -> tuple[str, ...]:
+def _notes(path: Path, image: Image.Image) -> tuple[str, ...]:
+    content, mode = image.format or "", image.mode
     content = {"MPO": "JPEG", "DIB": "BMP"}.get(content, content)
     said = _FORMAT_OF.get(path.suffix.lower(), content)
     with open(path, "rb") as file:
@@ -172,7 +173,8 @@ def _notes(path: Path, content: str, mode: str, has_alpha: bool) -> tuple[str, .
         notes = {
             f"suffix says {said}, content is {content}": said != content,
             mode: mode in ("CMYK", "LAB"),
-            "alpha": has_alpha,
+            "alpha": image.has_transparency_data,
+            "EXIF-rotated": orientation_of(image) in range(2, 9),
             "16-bit": deep,
             "float": mode == "F",
         }

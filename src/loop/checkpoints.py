@@ -14,7 +14,8 @@ from src.loop import counters
 from src.loop.signals import Signals
 
 MONITORS = (
-    *("val/accuracy", "val/loss", "val/f1", "val/auroc", "val/accuracy_argmax"),
+    *("val/accuracy", "val/loss", "val/loss_calibrated", "val/f1", "val/auroc"),
+    "val/accuracy_argmax",
     *("train/accuracy", "train/loss"),
 )
 
@@ -63,7 +64,7 @@ class Checkpoints(Checkpoint):
             )
         _check_distances(every_steps, every_minutes)
         self.folder, self.monitor, self.goes_on = folder, monitor, goes_on
-        self.mode = mode or ("min" if monitor.endswith("/loss") else "max")
+        self.mode = mode or ("min" if "/loss" in monitor else "max")
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.signals, self.run_id = signals or Signals(), run_id
         self.made_with: dict[str, Any] = {}  # plain; what the numbers of the run depend on

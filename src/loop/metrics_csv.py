@@ -9,13 +9,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from src.errors import UserError
+from src.rows import COLUMNS as COLUMNS
+from src.rows import read_rows as read_rows
 from src.run import write_text
-
-COLUMNS = (
-    "epoch", "step", "train/loss", "train/accuracy", "val/loss", "val/accuracy",
-    "val/accuracy_argmax", "val/f1", "val/auroc", "lr", "seconds", "images_per_second",
-)  # fmt: skip
 
 
 class MetricsCsv(Callback):
@@ -57,7 +53,7 @@ class MetricsCsv(Callback):
             self._write()
 
     def _earlier_rows(self) -> list[list[Any]]:
-        found = [[row[name] for name in COLUMNS] for row in read_rows(self.path)]
+        found = [[row.get(name, "") for name in COLUMNS] for row in read_rows(self.path)]
         if len(found) < self._resumed_rows:
             print(
                 f"WARNING: {self.path} has {len(found)} rows and the checkpoint was written after "
@@ -125,20 +121,3 @@ class MetricsCsv(Callback):
 def highest_rate(trainer: Trainer) -> float:
     """Return the highest learning rate of any parameter group."""
     return max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv, none if there is no file; a torn last line is left out.
-
-    Raises:
-        UserError: if it is no such table.
-    """
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_text("utf-8", errors="replace").rpartition("\n")
-    if whole and not whole.startswith(",".join(COLUMNS)):
-        raise UserError(
-            f"{path} is damaged: its first line is not {','.join(COLUMNS)}. Bring it back, or move "
-            "it away to go on without the earlier rows."
-        )
-    return [row for row in csv.DictReader(whole.splitlines()) if None not in row.values()]

@@ -34,7 +34,7 @@ def test_every_config_is_listed_here() -> None:
         "trainer/cpu.yaml", "trainer/gpu.yaml", "trainer/ddp.yaml", "trainer/multinode.yaml",
         "trainer/slurm.yaml", "trainer/fsdp.yaml", "logger/wandb.yaml",
         "logger/csv.yaml", "logger/tensorboard.yaml", "debug/fast_dev_run.yaml",
-        "debug/overfit.yaml", "debug/profile.yaml",
+        "debug/overfit.yaml", "debug/profile.yaml", "callbacks/pictures.yaml",
     } <= set(OVERLAYS)  # fmt: skip
 
 

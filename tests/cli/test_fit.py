@@ -19,8 +19,8 @@ from src.run import RunFolder
 from tests.cli.conftest import TINY, Cli, make_pictures, tree
 
 COLUMNS = (
-    "epoch,step,train/loss,train/accuracy,val/loss,val/accuracy,val/accuracy_argmax,val/f1,"
-    "val/auroc,lr,seconds,images_per_second"
+    "epoch,step,train/loss,train/accuracy,val/loss,val/loss_calibrated,val/accuracy,"
+    "val/accuracy_argmax,val/f1,val/auroc,lr,seconds,images_per_second"
 )
 AUGMENT = (
     "--data.augment=[{class_path: albumentations.HorizontalFlip},"

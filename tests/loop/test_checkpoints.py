@@ -155,7 +155,7 @@ class TestCheckpoints:
         ("name", "match"),
         [
             ("val/acuracy", r"--monitor val/acuracy is none of .*did you mean 'val/accuracy'\?"),
-            ("x", r"Allowed: val/accuracy, val/loss, val/f1, val/auroc, val/accuracy_argmax, tr"),
+            ("x", r"Allowed: val/accuracy, val/loss, val/loss_calibrated, val/f1, val/auroc, "),
         ],
     )
     def test_an_unknown_monitor(self, name: str, match: str) -> None:

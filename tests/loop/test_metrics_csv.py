@@ -17,7 +17,7 @@ from tests.loop.helpers import Clock, StubTrainer, module
 
 
 def line(epoch: int, step: int) -> str:
-    return f"{epoch},{step},0.5,0.75,0.6,0.7,0.7,0.65,0.8,0.1,12.345,678.9\n"
+    return f"{epoch},{step},0.5,0.75,0.6,0.55,0.7,0.7,0.65,0.8,0.1,12.345,678.9\n"
 
 
 HEADER = ",".join(COLUMNS) + "\n"
@@ -39,7 +39,8 @@ class TestMetricsCsv:
         clock = Clock()
         monkeypatch.setattr(metrics_csv, "time", clock)
         file, trainer = MetricsCsv(tmp_path / "metrics.csv"), StubTrainer(world_size=2)
-        scores = module(train_loss=0.5, train_accuracy=0.75, val_loss=0.25, val_accuracy=1.0,
+        scores = module(train_loss=0.5, train_accuracy=0.75, val_loss=0.25,
+                        val_loss_calibrated=0.125, val_accuracy=1.0,
                         val_accuracy_argmax=0.875, val_f1=0.125, val_auroc=math.nan)  # fmt: skip
         about: Any = (trainer, scores)
         file.on_train_start(*about)
@@ -57,8 +58,8 @@ class TestMetricsCsv:
         # 2 batches of 8 on 2 processes in a second of training; a validation takes 4 s
         assert (tmp_path / "metrics.csv").read_text() == (
             HEADER
-            + "0,2,0.5,0.75,0.25,1.0,0.875,0.125,nan,0.2,5.0,32.0\n"
-            + "1,4,0.5,0.75,0.25,1.0,0.875,0.125,nan,0.4,10.0,32.0\n"
+            + "0,2,0.5,0.75,0.25,0.125,1.0,0.875,0.125,nan,0.2,5.0,32.0\n"
+            + "1,4,0.5,0.75,0.25,0.125,1.0,0.875,0.125,nan,0.4,10.0,32.0\n"
         )
 
     def test_the_clock_goes_on_after_a_resume(

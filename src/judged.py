@@ -25,7 +25,7 @@ from src.trained import Trained
 Pixels = npt.NDArray[np.uint8]
 MOST = 10_000  # pictures that are looked at; more take their time and tell little more
 MOST_CLASSES = 12  # that a mean map is made of
-_OF_CLASS = 32  # pictures of each class that a mean map is made of
+_OF_CLASS = 16  # pictures of each class that a mean map is made of
 _AT_ONCE = 8  # pictures of one gradient: bounds the memory
 # From nothing over honey to white hot; red, green, blue and opacity.
 _COLOURS = np.array(

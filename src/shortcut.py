@@ -13,7 +13,7 @@ from src.forward import Alter, evaluate, evenly, take
 from src.intervals import wilson_interval
 from src.judged import Judged
 
-MOST = 300  # pictures that are looked at; more narrow the intervals a little and cost the more
+MOST = 200  # pictures that are looked at; more narrow the intervals a little and cost the more
 _CENTRE = 0.5**0.5  # share of the sides: the centre is half of the area
 _BLUR = 0.03  # standard deviation of the blur, as a share of the side
 

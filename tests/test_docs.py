@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from src import bench, compare, repeat, report, verify_resume, watch
+from src import audit, bench, compare, repeat, report, verify_resume, watch
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
@@ -458,7 +458,7 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    modules = (bench, compare, repeat, report, verify_resume, watch)
+    modules = (audit, bench, compare, repeat, report, verify_resume, watch)
     others = "".join(module.parser().format_help() for module in modules)
     found = set(re.findall(r"--([a-z_]+)", others))
     for command in ("fit", "test"):

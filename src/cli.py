@@ -250,9 +250,9 @@ class WaggleCLI(LightningCLI):
         self.datamodule.listing, self.listing = self.listing, None
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
+        keep_freed_memory()  # not before: what decoding threads free would stay theirs
         if trainer.is_global_zero:
             fitting.look_for_copies(self.datamodule)
-        keep_freed_memory()  # not before: what decoding threads free would stay theirs
         fitting.weigh_classes(self.model, self.datamodule)
         fitting.try_step(self.model, self.datamodule)
         print(fitting.describe_data(self.datamodule), flush=True)

@@ -38,25 +38,20 @@ class TestProgram:
         return ["fit", FOLDER, f"--data.root={pictures}", f"--run_dir={run}", *QUICK, *crops]
 
     def test_with_the_extra(self, cli: Cli, pictures: Path) -> None:
+        """One run, begun, refused another rate, gone on with and scored: each is slow."""
         ended = cli(*self.words(pictures, "run"))
         assert ended.code == 0, ended.err
         assert net_of("run")["class_path"] == "src.models.EfficientNetLite0"
         assert "from the pretrained weights of EfficientNetLite0" in ended.out
-        assert cli("test", "--run_dir=run").code == 0
-
-    def test_it_goes_on(self, cli: Cli, pictures: Path) -> None:
-        assert cli(*self.words(pictures, "run")).code == 0
+        refused = cli(*self.words(pictures, "run"), "--ckpt_path=auto", "--model.optimizer.lr=0.3")
+        assert refused.code == 2
+        assert re.search(r"model\.optimizer\.init_args\.lr is 0\.3 and was 0\.0005", refused.err)
         again = cli("fit", "--run_dir=run", "--ckpt_path=last", "--trainer.max_epochs=2",
                     "--allow_drift=true")  # fmt: skip
         assert again.code == 0, again.err
         (drift,) = yaml.safe_load(Path("run/run.json").read_text())["drift"]
         assert [text.split(" ")[0] for text in drift] == ["trainer.max_epochs"]
-
-    def test_another_rate_is_refused(self, cli: Cli, pictures: Path) -> None:
-        assert cli(*self.words(pictures, "run")).code == 0
-        again = cli(*self.words(pictures, "run"), "--ckpt_path=auto", "--model.optimizer.lr=0.3")
-        assert again.code == 2
-        assert re.search(r"model\.optimizer\.init_args\.lr is 0\.3 and was 0\.0005", again.err)
+        assert cli("test", "--run_dir=run").code == 0
 
     def test_without_it(self, cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:

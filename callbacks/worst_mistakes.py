@@ -9,8 +9,9 @@ from lightning.pytorch import Trainer
 from callbacks.sheets import contact_sheet
 from callbacks.shown import AfterValidation, check_least, show_picture
 from src.calibration import Decision
+from src.mistakes import mistakes
 from src.run import RunFolder, write_json
-from src.table import Table, log_softmax
+from src.table import Table
 
 
 class WorstMistakes(AfterValidation):
@@ -118,11 +119,10 @@ def find_mistakes(table: Table, decision: Decision, most: int) -> Mistakes:
     rows = table.labelled()
     sound = np.isfinite(rows.logits).all(axis=1)
     rows = Table(rows.index[sound], rows.target[sound], rows.logits[sound])
-    logs = log_softmax(rows.logits.astype(np.float64) / decision.temperature)  # [N, C]
-    named, every = decision.predicted(rows.logits), np.arange(len(rows.target))
-    losses = -logs[every, rows.target]
-    wrong = np.flatnonzero(named != rows.target)
-    order = wrong[np.argsort(-losses[wrong], kind="stable")][:most]
-    columns = (rows.index, rows.target, named, np.exp(logs[every, named]), losses)
-    found = zip(*(column[order].tolist() for column in columns), strict=True)
+    wrong, losses = mistakes(rows, decision)
+    at = wrong[:most]
+    named, shares = decision.predicted(rows.logits[at]), decision.probabilities(rows.logits[at])
+    sure = shares[np.arange(at.size), named]
+    columns = (rows.index[at], rows.target[at], named, sure, losses[:most])
+    found = zip(*(column.tolist() for column in columns), strict=True)
     return Mistakes(len(rows.target), wrong.size, [Mistake(*one) for one in found])

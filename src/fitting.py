@@ -26,9 +26,9 @@ from src.data.inspection import warn_of_copies
 from src.errors import StoppedRun, UserError
 from src.intervals import wilson_interval
 from src.loop import Checkpoints, MetricsCsv
-from src.loop.metrics_csv import read_rows
 from src.loop.warm_start import OptimizerStart
 from src.results import parameter_counts, peak_memory
+from src.rows import read_rows
 from src.run import RunFolder, git_commit, versions, write_json, write_text
 from src.run_rules import Plan
 from src.table import Table

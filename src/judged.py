@@ -19,6 +19,7 @@ from src.data.dataset import Pictures
 from src.data.looks import look_at
 from src.forward import evaluate, evenly, take
 from src.heat import Heat, Layer, explainable, heat_maps, layers_to_show
+from src.mistakes import mistakes
 from src.table import Table
 from src.trained import Trained
 
@@ -90,9 +91,8 @@ class Judged:
 
     def worst(self, most: int) -> list[int]:
         """Return the rows of the wrong answers, the least probability of the truth first."""
-        own = self.probabilities[np.arange(len(self.right)), self.table.target]
-        order = np.argsort(own, kind="stable")
-        return [int(i) for i in order if not self.right[i]][:most]
+        rows, _ = mistakes(self.table, self.decision)
+        return [int(row) for row in rows[:most]]
 
     def least_certain(self, most: int) -> list[int]:
         """Return the rows nearest to being named otherwise, the nearest first."""

@@ -102,9 +102,8 @@ def quick_scores(table: Table, decision: Decision | None = None) -> dict[str, fl
 
     Returns:
         loss, accuracy, accuracy_argmax, f1 and auroc as in `scores`, and loss_calibrated, the loss
-        at the decision's temperature; NaN where a number is not
-        defined, and NaN all of them if a logit is not finite (whether that ends the run is the
-        guard's decision).
+        at the decision's temperature; NaN where a number is not defined, and NaN all of them if a
+        logit is not finite (whether that ends the run is the guard's decision).
 
     Raises:
         ValueError: no row is labelled.

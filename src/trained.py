@@ -21,7 +21,7 @@ from src.data.index import Index
 from src.data.transforms import Augmentation
 from src.data.workers import few, own_cores
 from src.errors import RunFailureError, UserError
-from src.loop.metrics_csv import read_rows
+from src.rows import read_rows
 from src.run import RunFolder
 from src.scored import is_stale
 

@@ -46,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
     },
     # What cli.py is divided into.
     "src.fitting": {
+        "src.rows",
         "src.child",
         "src.hardware",
         "src.checkpoint",
@@ -150,6 +151,7 @@ ARROWS: dict[str, set[str]] = {
         "src.calibration",
         "src.counting",
         "src.metrics",
+        "src.mistakes",
         "src.param_groups",
         "src.run",
         "src.scored",
@@ -189,6 +191,7 @@ ARROWS: dict[str, set[str]] = {
     "src.bundle": set(),
     # What a report is made of.
     "src.heat": set(),
+    "src.mistakes": {"src.calibration", "src.table"},
     "src.plots": {"src.intervals"},
     "src.forward": {"src.data.dataset", "src.data.sampler", "src.table"},
     "src.trained": {
@@ -198,7 +201,7 @@ ARROWS: dict[str, set[str]] = {
         "src.data.index",
         "src.data.transforms",
         "src.data.workers",
-        "src.loop",
+        "src.rows",
         "src.run",
         "src.scored",
         "src.trust",
@@ -212,6 +215,7 @@ ARROWS: dict[str, set[str]] = {
         "src.data.looks",
         "src.forward",
         "src.heat",
+        "src.mistakes",
         "src.table",
         "src.trained",
     },

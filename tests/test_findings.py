@@ -65,6 +65,11 @@ class TestSorted:
         assert {name for name, groups in lists.items() if groups == (group,)} == {*where.split()}
         assert sum(map(len, lists.values())) == len(where.split())
 
+    def test_no_split_is_trained_on(self) -> None:
+        """As `fit` reads a CSV in which some rows name no split."""
+        assert sort_copies([exact(0, 1)], ["bee"] * 2, ["", "train"]).leaks == ()
+        assert sort_copies([exact(0, 1)], ["bee"] * 2, ["", "test"]).leaks == (exact(0, 1),)
+
     def test_no_label_contradicts_none(self) -> None:
         assert sort_copies([exact(0, 1)], ["bee", ""], ["", ""]).duplicates == (exact(0, 1),)
 

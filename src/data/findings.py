@@ -128,12 +128,12 @@ def sort_copies(groups: Iterable[Group], labels: Sequence[str], splits: Sequence
     Args:
         groups: Of positions.
         labels: [N]; "" is no label and contradicts none.
-        splits: [N].
+        splits: [N]; "" is trained on, or split later.
     """
     conflicts, leaks, duplicates = [], [], []
     for group in groups:
         conflict = len({labels[i] for i in group.members} - {""}) > 1
-        leak = len({splits[i] for i in group.members}) > 1
+        leak = len({splits[i] or "train" for i in group.members}) > 1
         if conflict:
             conflicts.append(group)
         if leak:

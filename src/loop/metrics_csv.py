@@ -9,8 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from src.rows import COLUMNS as COLUMNS
-from src.rows import read_rows as read_rows
+from src.rows import COLUMNS, read_rows
 from src.run import write_text
 
 

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import loggers
 
 from src.errors import UserError
-from src.loop.metrics_csv import read_rows
+from src.rows import read_rows
 from src.run import RunFolder, write_text
 
 _AXIS = "trainer/global_step"  # Lightning's name for the x axis

@@ -12,7 +12,8 @@ import torch
 
 from src.errors import UserError
 from src.loop import metrics_csv
-from src.loop.metrics_csv import COLUMNS, MetricsCsv, read_rows
+from src.loop.metrics_csv import MetricsCsv
+from src.rows import COLUMNS, read_rows
 from tests.loop.helpers import Clock, StubTrainer, module
 
 

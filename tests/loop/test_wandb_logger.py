@@ -11,8 +11,8 @@ import wandb
 import yaml
 from wandb.proto import wandb_internal_pb2
 
-from src.loop.metrics_csv import read_rows
 from src.loop.wandb_logger import WandbLogger, has_key
+from src.rows import read_rows
 from src.train import main
 from tests.cli.conftest import TINY
 

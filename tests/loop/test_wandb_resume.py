@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import wandb
 
-from src.loop.metrics_csv import COLUMNS
 from src.loop.wandb_logger import WandbLogger
+from src.rows import COLUMNS
 
 AXIS = "trainer/global_step"
 

@@ -251,7 +251,7 @@ class WaggleCLI(LightningCLI):
         self.model.take_preprocessing(self.datamodule.preprocessing)
         self.datamodule.prepare("fit")
         keep_freed_memory()  # not before: what decoding threads free would stay theirs
-        if trainer.is_global_zero:
+        if trainer.is_global_zero or self.datamodule.on_leak == "error":  # which ends all
             fitting.look_for_copies(self.datamodule)
         fitting.weigh_classes(self.model, self.datamodule)
         fitting.try_step(self.model, self.datamodule)

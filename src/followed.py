@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
-from src.rows import read_rows
+from src.rows import is_lowest_best, read_rows
 
 CURVES = ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "lr")
 LATEST_ROWS = 6  # whose pace the time left goes by
@@ -92,7 +92,8 @@ def _above_zero(value: Any) -> int | None:
 
 def best_of(rows: Sequence[Row], config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return name, value and epoch of the best score by what the run monitors."""
-    name, lowest = str(config.get("monitor")), config.get("monitor_mode") == "min"
+    name = str(config.get("monitor"))
+    lowest = is_lowest_best(name, config.get("monitor_mode"))
     scored = [row for row in rows if row.get(name) is not None]
     if not scored:
         return None

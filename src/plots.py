@@ -75,7 +75,7 @@ def _svg(figure: Any, name: str, alt: str) -> str:
         text = text.replace(stand_in, f"var(--{colour})")
     text = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", text)
     head = f'<svg role="img" aria-label="{_escaped(alt)}"'
-    text = re.sub(r"^<svg", head, text)
+    text = head + text.removeprefix("<svg")  # no template: names of classes may hold anything
     return re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
 
 

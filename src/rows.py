@@ -13,6 +13,11 @@ COLUMNS = (
 NEW = {"val/loss_calibrated"}  # what tables of older runs lack
 
 
+def is_lowest_best(monitor: str, mode: str | None) -> bool:
+    """Return whether a low score is a good one: as `monitor_mode` says, else for every loss."""
+    return mode == "min" if mode else "/loss" in monitor
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a metrics.csv, none if there is no file; a torn last line is left out.
 

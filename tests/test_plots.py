@@ -52,6 +52,11 @@ def test_a_figure(name: str) -> None:
     assert svg == DRAWN[name]()  # nothing in it depends on the moment
 
 
+def test_a_class_may_have_any_name() -> None:
+    svg = plots.histogram({"a": np.array([0.5])}, r"probability of bee\genus \1", None)
+    assert r"bee\genus \1" in svg
+
+
 def test_no_id_is_in_two_figures() -> None:
     every = [name for draw in DRAWN.values() for name in ids(draw())]
     assert len(every) == len(set(every)) > 20

@@ -150,7 +150,7 @@ class TestState:
 
     def test_the_best_is_what_the_run_monitors(self, tmp_path: Path) -> None:
         rows = [row(0, 20, 10, val_loss=0.3), row(1, 40, 20, val_loss=0.2), row(2, 60, 30)]
-        folder = write_run(tmp_path, *rows, monitor="val/loss", monitor_mode="min")
+        folder = write_run(tmp_path, *rows, monitor="val/loss", monitor_mode=None)
         assert state_of(folder, NOW)["best"] == {"name": "val/loss", "value": 0.2, "epoch": 2}
         folder = write_run(tmp_path, *rows, monitor="train/loss_step", at=NOW + 1)
         assert state_of(folder, NOW)["best"] is None

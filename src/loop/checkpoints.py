@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 from src.errors import RunFailureError, UserError, nearest
 from src.loop import counters
 from src.loop.signals import Signals
+from src.rows import is_lowest_best
 
 MONITORS = (
     *("val/accuracy", "val/loss", "val/loss_calibrated", "val/f1", "val/auroc"),
@@ -64,7 +65,7 @@ class Checkpoints(Checkpoint):
             )
         _check_distances(every_steps, every_minutes)
         self.folder, self.monitor, self.goes_on = folder, monitor, goes_on
-        self.mode = mode or ("min" if "/loss" in monitor else "max")
+        self.mode = "min" if is_lowest_best(monitor, mode) else "max"
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.signals, self.run_id = signals or Signals(), run_id
         self.made_with: dict[str, Any] = {}  # plain; what the numbers of the run depend on

@@ -1,11 +1,12 @@
 """The page of several runs: side by side, whether they differ, and the pictures that flipped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from src import plots
 from src.errors import UserError
+from src.missing import Missing
 from src.pages import Shown, picture_uri
 from src.preprocess import BadImageError, open_rgb
 from src.report_parts import (
@@ -38,16 +39,19 @@ def comparison(runs: Sequence[Trained]) -> dict[str, Any]:
     if len(runs) > len(LETTERS):
         raise UserError(f"{len(runs)} runs given; allowed are up to {len(LETTERS)}.")
     names = list(LETTERS[: len(runs)])
-    maker = Maker([f"{name}: {text}" for name, run in zip(names, runs, strict=True)
-                   for text in run.missing])  # fmt: skip
+    missing = Missing()
+    maker = Maker(missing)
     maker.add("the table", lambda: _side_by_side(runs, names))
     maker.add("the curves", lambda: _curves(runs, names))
-    found = _scored(runs, maker.missing)
+    found = missing.attempt("the comparison", lambda: _scored(runs))
     if found:
         split, scored = found
         outcomes = compare(scored)
+        pictures = runs[0] if runs[0].is_own(split) else None
         maker.add("McNemar's test", lambda: _verdicts(outcomes, split))
-        maker.add("the pictures", lambda: _flips(runs[0], scored, outcomes))
+        maker.add("the pictures", lambda: _flips(pictures, scored, outcomes))
+    for name, run in zip(names, runs, strict=True):
+        missing.take(run.missing, f"{name}: ")
     return {
         "title": " against ".join(
             f"{n} {run.folder.path.absolute().name}" for n, run in zip(names, runs, strict=True)
@@ -55,7 +59,7 @@ def comparison(runs: Sequence[Trained]) -> dict[str, Any]:
         "subtitle": f"{len(runs)} runs, lettered in the order in which they were given.",
         "tiles": [],
         "sections": maker.made,
-        "missing": maker.missing,
+        "missing": missing,
     }
 
 
@@ -68,9 +72,9 @@ def _side_by_side(runs: Sequence[Trained], names: Sequence[str]) -> Section:
     )
     rows.append(["parameters", *(_parameters(run) for run in runs)])
     rows.append(["best validation accuracy", *(_best(run) for run in runs)])
-    for command, what in (("test", "test accuracy"), ("validate", "validation accuracy, scored")):
-        if any(run.scores(command) for run in runs):
-            rows.append([what, *(_accuracy(run.scores(command)) for run in runs)])
+    for split, what in (("test", "test accuracy"), ("val", "validation accuracy, scored")):
+        if any(run.scores(split) for run in runs):
+            rows.append([what, *(_accuracy(run, split) for run in runs)])
     return section("Side by side", (), [table(["", *names], rows)], "side")
 
 
@@ -83,10 +87,12 @@ def _best(run: Trained) -> str:
     return percent(run.summary.get("best", {}).get("val/accuracy"))
 
 
-def _accuracy(found: dict[str, Any]) -> str | Ranged:
+def _accuracy(run: Trained, split: str) -> str | Ranged:
+    found = run.scores(split)
     if "accuracy" not in found:
         return "not scored"
-    return with_ends(found["accuracy"], found.get("accuracy_interval"))
+    cell = with_ends(found["accuracy"], found.get("accuracy_interval"))
+    return cell if run.is_own(split) else f"{percent(found['accuracy'])}, on other pictures"
 
 
 def _curves(runs: Sequence[Trained], names: Sequence[str]) -> Section | None:
@@ -105,11 +111,11 @@ def _curves(runs: Sequence[Trained], names: Sequence[str]) -> Section | None:
     return section("Learning curves", (), [{"kind": "plots", "plots": made}], "curves")
 
 
-def _scored(runs: Sequence[Trained], missing: list[str]) -> tuple[str, list[Scored]] | None:
-    """Return the split that all runs were scored on, and what they said; None for none."""
+def _scored(runs: Sequence[Trained]) -> tuple[str, list[Scored]]:
+    """Return the split that all runs were scored on, and what they said."""
     reasons = []
-    for split, command in COMMANDS.items():
-        if not all(run.scores(command) for run in runs):
+    for split in COMMANDS:
+        if not all(run.scores(split) for run in runs):
             continue
         try:
             scored = [read_scored(run.folder.path, split) for run in runs]
@@ -122,8 +128,7 @@ def _scored(runs: Sequence[Trained], missing: list[str]) -> tuple[str, list[Scor
         first = next(filter(None, differences))
         reasons.append(f"the {split} pictures that they were scored on differ: {first}")
     scoring = "not all runs were scored. Score each: python -m src.train test --run_dir RUN"
-    missing.append(f"the comparison: {'; '.join(reasons) or scoring}")
-    return None
+    raise UserError("; ".join(reasons) or scoring)
 
 
 def _verdicts(outcomes: Sequence[Outcome], split: str) -> Section:
@@ -148,12 +153,20 @@ def _verdicts(outcomes: Sequence[Outcome], split: str) -> Section:
     return section("Do they differ", [about], [*texts, table(head, rows)], "differ")
 
 
-def _flips(run: Trained, scored: Sequence[Scored], outcomes: Sequence[Outcome]) -> Section:
-    """The pictures that one run alone named rightly."""
+def _flips(run: Trained | None, scored: Sequence[Scored], outcomes: Sequence[Outcome]) -> Section:
+    """The pictures that one run alone named rightly.
+
+    Args:
+        run: Whose own pictures they are; None if they are of other data.
+        scored: What each run said of them.
+        outcomes: Of each pair of runs.
+    """
+    index = run.index if run is not None else None
+    places = {} if index is None else {path: index.path(i) for i, path in enumerate(index.paths)}
     parts: list[Part] = []
     for outcome in outcomes:
         pair = scored[outcome.first], scored[outcome.second]
-        shown = [_flipped(run, pair, outcome, at) for at in outcome.flipped[:_FLIPPED]]
+        shown = [_flipped(places, pair, outcome, at) for at in outcome.flipped[:_FLIPPED]]
         shown_of = f"the first {_FLIPPED} of " if len(outcome.flipped) > _FLIPPED else ""
         title = (
             f"{LETTERS[outcome.first]} and {LETTERS[outcome.second]}: {shown_of}"
@@ -166,14 +179,16 @@ def _flips(run: Trained, scored: Sequence[Scored], outcomes: Sequence[Outcome]) 
     return section("Pictures that flipped", (), parts, "flipped")
 
 
-def _flipped(run: Trained, pair: tuple[Scored, Scored], outcome: Outcome, at: int) -> Shown:
+def _flipped(
+    places: Mapping[str, Path], pair: tuple[Scored, Scored], outcome: Outcome, at: int
+) -> Shown:
     said = (
         f"{LETTERS[place]} {one.predicted[at]} {_sure(one, at)}"
         for place, one in zip((outcome.first, outcome.second), pair, strict=True)
     )
     path = pair[0].paths[at]
     return Shown(
-        uri=_picture(run.root, path),
+        uri=_picture(places.get(path)),
         alt=f"{path}, which is {pair[0].labels[at]}",
         head=pair[0].labels[at],
         text=f"{', '.join(said)}; {path}",
@@ -185,11 +200,9 @@ def _sure(run: Scored, at: int) -> str:
     return percent(float(run.probabilities[at, run.classes.index(run.predicted[at])]))
 
 
-def _picture(root: Path | None, path: str) -> str:
+def _picture(path: Path | None) -> str:
     """Return a picture for the page, "" if it is not there."""
-    if root is None:
-        return ""
     try:
-        return picture_uri(open_rgb((root.parent if root.is_file() else root) / path), _SIDE)
+        return picture_uri(open_rgb(path), _SIDE) if path is not None else ""
     except (BadImageError, OSError):
         return ""

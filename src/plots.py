@@ -90,7 +90,10 @@ def _escaped(text: str) -> str:
 
 
 def curves(
-    name: str, what: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], best: Any
+    name: str,
+    what: str,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    best: int | None,
 ) -> str:
     """Draw a score over the epochs.
 
@@ -183,16 +186,13 @@ def _bins(
     return means, shares, [low for low, _ in ends], [high for _, high in ends]
 
 
-def histogram(
-    groups: Mapping[str, Floats], what: str, threshold: float | None, name: str = "histogram"
-) -> str:
-    """Draw how often probabilities were said, a colour for each group, side by side in 20 bins.
+def histogram(groups: Mapping[str, Floats], what: str, threshold: float | None) -> str:
+    """Draw how often probabilities were said, a colour for each group, stacked in 20 bins.
 
     Args:
         groups: Label -> probabilities, float64 [n].
         what: The probability.
         threshold: A line there, or None.
-        name: Of the figure.
     """
     figure, axes = _figure((4.6, 3.6))
     axes.hist(
@@ -217,11 +217,14 @@ def histogram(
     _label(axes, what, "pictures")
     axes.set_xlim(0, 1)
     _legend(axes)
-    return _svg(figure, name, f"how many pictures got which {what}")
+    return _svg(figure, "histogram", f"how many pictures got which {what}")
 
 
 def intervals(
-    name: str, rows: Sequence[tuple[str, float, tuple[float, float]]], what: str, line: Any = None
+    name: str,
+    rows: Sequence[tuple[str, float, tuple[float, float]]],
+    what: str,
+    line: float | None = None,
 ) -> str:
     """Draw shares with their intervals, one below the other.
 

@@ -19,19 +19,21 @@ from src.errors import UserError
 from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.memory import keep_freed_memory
+from src.missing import Missing
+from src.opened import open_run
 from src.pages import page
 from src.quiet import quiet_libraries
 from src.report_parts import Maker, Section, count
 from src.run import write_text
 from src.shortcut import look
 from src.slices import slices
-from src.trained import FAILURES, Trained, open_run, said
+from src.trained import Trained
 
 PROGRAM = "python -m src.report"
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 for the user's mistakes."""
+    """Run the command; return 0, 1 if a part failed by a fault, or 2 for the user's mistakes."""
     with end_with_message() as outcome:
         quiet_libraries()
         options = parser().parse_args(args)
@@ -43,11 +45,13 @@ def main(args: Sequence[str] | None = None) -> int:
         plots.require()
         keep_freed_memory()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
-        text = page("report.html.j2", {"version": __version__, **content})
+        missing: Missing = content["missing"]
+        text = page("report.html.j2", {"version": __version__, **content, "missing": missing.lines})
         write_text(out, text, errors="backslashreplace")  # file names may be no text
-        for line in content["missing"]:
+        for line in missing.lines:
             print(f"missing: {line}", file=sys.stderr)
         print(out)
+        outcome.code = int(missing.faulty)
     return outcome.code
 
 
@@ -78,7 +82,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Write a page on a run: curves, scores, mistakes and where the network looks. "
         "Several runs are laid side by side.",
-        epilog="Exit code: 0 written (what was missing is said), 2 a mistake.",
+        epilog="Exit code: 0 written (what was missing is said), 1 written without a part that "
+        "failed by a fault in the program, 2 a mistake.",
     )
     add = made.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
@@ -122,7 +127,7 @@ def one_run(run: Trained) -> dict[str, Any]:
         maker.add("the heat maps", lambda: pictures.what_it_looks_at(judged))
         maker.add("the shortcut check", lambda: _shortcuts(run, judged, found))
         maker.add("the slices", lambda: _slices(judged))
-    maker.add("the data card", lambda: _data(run, maker))
+    maker.add("the data card", lambda: _data(run))
     if run.rows:
         maker.add("the time", lambda: about.time_spent(run))
     maker.add("the command", lambda: about.reproduce(run))
@@ -152,14 +157,12 @@ def _epochs(run: Trained) -> int:
 
 def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
     """Return the pictures of the split to look at, with their scores; None if there are none."""
-    if run.model is None or run.split is None:
+    split = run.split
+    if run.model is None or split is None:
         return None, {}
-    try:
-        judged = Judged.of(run, run.split)
-        return judged, scored.all_scores(judged)
-    except FAILURES as error:
-        run.missing.append(f"the scores: {said(error)}")
-        return None, {}
+    judged = run.missing.attempt("the scores", lambda: Judged.of(run, split))
+    found = judged and run.missing.attempt("the scores", lambda: scored.all_scores(judged))
+    return (judged, found) if found else (None, {})
 
 
 def _shortcuts(run: Trained, judged: Judged, found: dict[str, Any]) -> Section:
@@ -177,13 +180,10 @@ def _slices(judged: Judged) -> Section:
     return scored.slice_section(found, alike)
 
 
-def _data(run: Trained, maker: Maker) -> Section:
+def _data(run: Trained) -> Section:
     made = about.data_card(run)
     if run.index is not None:
-        try:
-            made["parts"] += pictures.samples(run)
-        except FAILURES as error:
-            maker.missing.append(f"sample pictures: {said(error)}")
+        made["parts"] += run.missing.attempt("the samples", lambda: pictures.samples(run)) or []
     return made
 
 

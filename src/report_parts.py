@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from src.trained import FAILURES, said
+from src.missing import Missing
 
 Part = dict[str, Any]
 Section = dict[str, Any]
@@ -21,20 +21,16 @@ class Maker:
     """Makes sections; what fails is noted and leaves the others as they are.
 
     Args:
-        missing: What could not be had, in words; grows.
+        missing: Takes note.
     """
 
-    def __init__(self, missing: list[str]) -> None:
+    def __init__(self, missing: Missing) -> None:
         self.missing = missing
         self.made: list[Section] = []
 
     def add(self, what: str, make: Callable[[], Section | None]) -> None:
         """Make a section, if it can be made; None leaves it out."""
-        try:
-            found = make()
-        except FAILURES as error:
-            self.missing.append(f"{what}: {said(error)}")
-            return
+        found = self.missing.attempt(what, make)
         if found is not None:
             self.made.append(found)
 

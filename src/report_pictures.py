@@ -93,7 +93,8 @@ def what_it_looks_at(judged: Judged) -> Section | None:
             for name, (mean, warmth, number) in maps.items()
         ]
         more = len(judged.classes) > MOST_CLASSES
-        title = f"Mean maps of the first {len(maps)} classes" if more else "Mean maps"
+        some = f" of {len(maps)} of the {len(judged.classes):,} classes" if more else ""
+        title = f"Mean maps{some}"
         parts.append({"kind": "gallery", "title": title, "pictures": pictures, "wide": True})
     filters = heat.first_filters(judged.model.net)
     if filters is not None:

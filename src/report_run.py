@@ -100,7 +100,7 @@ def column(rows: Sequence[Mapping[str, str]], name: str) -> tuple[list[float], l
 def time_spent(run: Trained) -> Section:
     """Where the time went."""
     total = float(run.rows[-1]["seconds"])
-    steps = min(total, _seconds_of_steps(run))
+    steps = min(total, seconds_of_steps(run))
     rates = column(run.rows, "images_per_second")[1]
     rest = total - steps
     rows = [
@@ -121,18 +121,22 @@ def time_spent(run: Trained) -> Section:
     return section("Time", [about], [bar, {"kind": "facts", "rows": rows}])
 
 
-def _seconds_of_steps(run: Trained) -> float:
+def seconds_of_steps(run: Trained) -> float:
     """Return how long the training steps took, by the speed that each row tells.
 
-    Rows may stand for parts of an epoch, so each counts by its steps.
+    The pictures between two rows are those of their steps; the last step of an epoch may be
+    smaller, so they are never more than the epochs hold.
     """
-    trained = run.record.get("data", {}).get("counts", {}).get("train", {})
-    pictures = sum(trained.values()) * (float(run.rows[-1]["epoch"]) + 1)
-    until = np.array([float(row["step"]) for row in run.rows])
+    data, trainer = run.config["data"], run.config.get("trainer") or {}
+    size = data["batch_size"] * (trainer.get("accumulate_grad_batches") or 1)
+    size *= int(run.record.get("processes") or 1)
+    counts = run.record.get("data", {}).get("counts", {}).get("train", {})
+    steps = np.diff([float(row["step"]) for row in run.rows], prepend=0.0)
+    epochs = np.maximum(1.0, np.diff([float(row["epoch"]) for row in run.rows], prepend=-1.0))
+    pictures = np.minimum(steps * size, epochs * (sum(counts.values()) or np.inf))
     rates = np.array(column(run.rows, "images_per_second")[1])
-    shares = np.diff(until, prepend=0.0) / max(1.0, until[-1])
     known = rates > 0
-    return float((pictures * shares[known] / rates[known]).sum())
+    return float((pictures[known] / rates[known]).sum())
 
 
 def _of(seconds: float, total: float) -> str:

@@ -219,7 +219,7 @@ def slice_section(found: Sequence[Slice], alike: Sequence[str]) -> Section:
         alike: Measures that do not part the pictures.
     """
     if not found:
-        text = f"There are fewer than {LEAST} pictures, or they are all alike."
+        text = f"The pictures are too few, or too alike, for thirds of {LEAST} and more."
         return section("Slices", (), [{"kind": "text", "text": text}])
     units = {"brightness": "{:.0f}", "sharpness": "{:,.0f}", "size": "{:,.0f}"}
     cells = [
@@ -238,7 +238,9 @@ def slice_section(found: Sequence[Slice], alike: Sequence[str]) -> Section:
         "Thirds of the pictures: brightness is the mean grey value (0 to 255), sharpness the "
         "variance of the Laplacian, both as the network gets them; size is in pixels of the file. "
         "Where intervals lie apart, the network is weaker, or has seen less.",
-        f"Left out: {' and '.join(alike)}, in which they hardly differ." if alike else "",
+        f"Left out: {' and '.join(alike)}, of which a third has fewer than {LEAST}."
+        if alike
+        else "",
     ]
     beside = [plot, table(["third", "from, to", "pictures", "accuracy"], cells)]
     return section("Slices", about, [{"kind": "beside", "parts": beside}])

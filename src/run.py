@@ -83,14 +83,18 @@ class RunFolder:
         if not os.access(there, os.W_OK):
             raise UserError(f"nothing can be written into {there}. Make it writable, or {mend}.")
 
-    def require(self) -> "RunFolder":
-        """Return self, or raise UserError if this is no run folder."""
+    def require(self, option: str = "--run_dir ") -> "RunFolder":
+        """Return self, or raise UserError if this is no run folder.
+
+        Args:
+            option: What the folder was given by, for the message.
+        """
         if not self.path.is_dir():
-            raise UserError(f"--run_dir {self.path}: there is no such folder.")
+            raise UserError(f"{option}{self.path}: there is no such folder.")
         if not self.config.is_file():
             inside = sorted(p.name for p in self.path.iterdir())[:6]
             raise UserError(
-                f"--run_dir {self.path} is no run folder: it has no config.yaml (found: "
+                f"{option}{self.path} is no run folder: it has no config.yaml (found: "
                 f"{', '.join(inside) or 'nothing'}). Give the folder that fit printed last."
             )
         return self

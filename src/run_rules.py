@@ -145,12 +145,12 @@ def with_stored_config(args: list[str], scratch: Path) -> list[str]:
         folder = RunFolder(named[-1])
         if checkpoints[-1] == "auto" and not folder.config.is_file():
             return args
-        stored = _read_stored(folder.require())
+        stored = read_stored(folder.require())
     else:
         folder = _run_to_use(command, named, checkpoints)
         if not named:
             args = [*args, "--run_dir", str(folder.path)]
-        stored = _for_scoring(_read_stored(folder))
+        stored = _for_scoring(read_stored(folder))
     prefixes = tuple(option_values(args, "--trust_code"))
     check_names(stored, Origin(str(folder.newest_config), prefixes=prefixes, folder=scratch))
     file = scratch / folder.config.name
@@ -164,7 +164,8 @@ def _appends(word: str) -> bool:
     return word.startswith("--") and word.partition("=")[0].endswith("+")
 
 
-def _read_stored(folder: RunFolder) -> dict[str, Any]:
+def read_stored(folder: RunFolder) -> dict[str, Any]:
+    """Return the config of a run folder; raise UserError if it sets what is never stored."""
     stored = read_config(folder.newest_config)
     check_stored_config(stored, Origin(str(folder.newest_config)))
     return stored

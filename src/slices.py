@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from src.intervals import wilson_interval
 
-LEAST = 30  # pictures below which a third says nothing
+LEAST = 10  # pictures of a third; fewer say nothing
 NAMES = {
     "brightness": ("dark", "medium", "bright"),
     "sharpness": ("soft", "medium", "sharp"),
@@ -52,13 +52,14 @@ def slices(
         right: Whether each picture was named rightly, bool [N].
 
     Returns:
-        Nothing for a measure that does not part the pictures, or for less than LEAST of them.
+        Nothing for a measure of which any third would hold less than LEAST pictures.
     """
     found = []
     for measure, values in measures.items():
-        ends = np.quantile(values, [1 / 3, 2 / 3]) if values.size >= LEAST else np.empty(0)
-        third = np.searchsorted(ends, values, side="left")
-        if ends.size and set(third.tolist()) == {0, 1, 2}:
+        if not values.size:
+            continue
+        third = np.searchsorted(np.quantile(values, [1 / 3, 2 / 3]), values, side="left")
+        if np.bincount(third, minlength=3).min() >= LEAST:
             found += [_slice(measure, k, values, right, third == k) for k in range(3)]
     return found
 

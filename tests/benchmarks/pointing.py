@@ -18,7 +18,7 @@ import numpy as np
 from src.heat import Heat
 from src.intervals import wilson_interval
 from src.judged import Judged
-from src.trained import open_run
+from src.opened import open_run
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as shares of the side, half-open
 
@@ -80,7 +80,7 @@ def read_boxes(path: Path, side: int) -> dict[str, Box]:
 def of_run(folder: Path) -> Pointing:
     """Play with the rightly named pictures of a run."""
     run = open_run(folder)
-    assert run.split is not None, run.missing
+    assert run.split is not None, run.missing.lines
     assert run.root is not None
     judged = Judged.of(run, run.split)
     rows = np.flatnonzero(judged.right).tolist()

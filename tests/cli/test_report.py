@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from src import report as command
 from src.calibration import Decision
 from src.child import REPORT
 from src.errors import StoppedRun, UserError
+from src.opened import open_run
 from src.report import main
+from src.report_run import seconds_of_steps
 from src.run import RunFolder
 from src.scored import CHECKSUM, read_scored, write_scored
 from src.table import Table
-from src.trained import open_run
 from tests.cli.conftest import TINY, Cli, make_pictures
 from tests.helpers import require_module, require_program
 
@@ -156,6 +158,12 @@ def without(run: Path, *names: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def scored_on_others(run: Path) -> None:
+    """Let test.json say that it is of other data."""
+    path = run / "test.json"
+    path.write_text(path.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "0'))
+
+
 class TestMissingParts:
     @pytest.mark.parametrize(
         ("names", "gone", "message"),
@@ -273,12 +281,49 @@ class TestMissingParts:
         assert "so the scores are too good" in re.sub(r"\s+", " ", page.text)
         assert "First filters" in page.text
 
+    def test_scores_of_other_pictures_open_no_test_pictures(
+        self, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """`test --data.root OTHER` has not looked at the run's own."""
+        run = Path(shutil.copytree(scored, tmp_path / "run"))
+        scored_on_others(run)
+        written = Written(capsys, run)
+        assert "accuracy on 6 validation pictures" in written.page.tiles()
+        assert "test.json: it is of other pictures than the run's own" in written.err
+
+    def test_a_fault_of_ours_is_told_and_leaves_the_rest(
+        self, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("src.report.slices", lambda values, right: right.no_such_thing)
+        written = Written(capsys, run)
+        assert written.code == 1
+        assert "Traceback" in written.err
+        assert "missing: the slices: AttributeError: " in written.err
+        assert "This is a fault in Waggle" in written.err
+        page = Page(run / "report.html")
+        assert page.sections == [name for name in SECTIONS if name != "slices"]
+
 
 class TestMistakesOfTheUser:
+    def test_a_config_of_something_else(
+        self, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (run / "config.yaml").write_text("data: {image_size: 32}")
+        written = Written(capsys, run)
+        assert written.code == 2
+        assert re.search(r"is no config of a run: it has no data\.resize", written.err)
+
+    def test_what_is_never_stored(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with (run / "config.yaml").open("a") as file:
+            file.write("trust_code: os\n")
+        written = Written(capsys, run)
+        assert written.code == 2
+        assert "sets trust_code, which the run folder never stores" in written.err
+
     def test_no_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         written = Written(capsys, tmp_path)
         assert written.code == 2
-        assert "is no run folder: it has no config.yaml" in written.err
+        assert f"error: {tmp_path} is no run folder: it has no config.yaml" in written.err
 
     def test_one_run_twice(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         written = Written(capsys, run, run / "." / ".." / run.name)
@@ -352,10 +397,24 @@ class TestSeveralRuns:
     def test_scored_on_other_pictures(
         self, two: list[Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        path = two[1] / "test.json"
-        path.write_text(path.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "0'))
+        scored_on_others(two[1])
         written = Written(capsys, *two)
         assert "the test pictures that they were scored on differ: they have" in written.err
+        assert ", on other pictures" in written.page.text
+
+    def test_both_scored_on_other_pictures(
+        self, two: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """They are compared, and no picture of this data is shown for one of that name."""
+        for folder in two:
+            path = folder / "test.json"
+            path.write_text(
+                path.read_text().replace('"data_fingerprint": "', '"data_fingerprint": "0')
+            )
+        written = Written(capsys, *two)
+        assert written.page.sections == ["side", "curves", "differ", "flipped"]
+        assert not [tag for tag, _ in written.page.tags if tag == "img"]
+        assert "A: test.json: it is of other pictures than the run's own" in written.err
 
 
 class TestFit:
@@ -423,6 +482,30 @@ class TestFit:
         assert f'"{run}" --trust_code mine' in message
 
 
+@pytest.mark.parametrize(
+    ("trainer", "rows", "seconds"),
+    [
+        ({}, [(0, 2, 10.0), (1, 4, 20.0)], 2.0 + 1.0),  # 20 pictures an epoch, the last batch of 4
+        ({"limit_train_batches": 1}, [(0, 1, 16.0), (1, 2, 16.0)], 1.0 + 1.0),
+        ({"max_steps": 3}, [(0, 2, 10.0), (1, 3, 16.0)], 2.0 + 1.0),
+        ({"val_check_interval": 0.5}, [(0, 1, 16.0), (0, 2, 16.0)], 1.0 + 1.0),
+        ({"accumulate_grad_batches": 2}, [(0, 1, 10.0)], 2.0),
+        ({"check_val_every_n_epoch": 2}, [(1, 4, 10.0)], 4.0),
+        ({}, [(0, 2, float("nan"))], 0.0),
+    ],
+)
+def test_seconds_of_steps(
+    trainer: dict[str, Any], rows: list[tuple[int, int, float]], seconds: float
+) -> None:
+    """Worked out by hand, for 20 training pictures in batches of 16."""
+    run = SimpleNamespace(
+        config={"data": {"batch_size": 16}, "trainer": trainer},
+        record={"data": {"counts": {"train": {"ant": 12, "bug": 8}}}},
+        rows=[{"epoch": str(e), "step": str(s), "images_per_second": str(r)} for e, s, r in rows],
+    )
+    assert seconds_of_steps(run) == pytest.approx(seconds)  # type: ignore[arg-type]
+
+
 def test_an_opened_run(trained: Path) -> None:
     found = open_run(trained)
     assert found.classes == ("ant", "bug")
@@ -430,7 +513,7 @@ def test_an_opened_run(trained: Path) -> None:
     assert len(found.index) == 54
     assert found.split == "val"
     assert len(found.pictures("val")) == 6
-    assert found.missing == []
+    assert found.missing.lines == []
 
 
 @pytest.fixture(scope="module")

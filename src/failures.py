@@ -124,8 +124,6 @@ def _requeue(name: str) -> None:
 
 def explain(error: Exception) -> tuple[int, str | None]:
     """Return exit code and message of an error; no message for one that nobody foresaw."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     text = _without_worker(str(error))
     if isinstance(error, UserError):
         return 2, text
@@ -133,8 +131,8 @@ def explain(error: Exception) -> tuple[int, str | None]:
         return 2, error.message
     if isinstance(error, RunFailureError):
         return 1, text
-    if isinstance(error, MisconfigurationException):
-        return 2, text
+    if any(kind.__name__ == "MisconfigurationException" for kind in type(error).__mro__):
+        return 2, text  # Lightning's, by name: commands that go without it must not load it
     cause = _os_cause(error)
     if cause is not None:
         return _os_error(cause)

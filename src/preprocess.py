@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ Rule = Literal["stretch", "crop"]
 Interpolation = Literal["bilinear", "nearest"]
 StoredRule = Literal["stretch", "crop", "cover"]  # "cover" is for training pictures alone
 FilePath = str | PathLike[str]
+Source = FilePath | BinaryIO
 Pixels = npt.NDArray[np.uint8]
 
 # Named one by one: Pillow would also open PostScript, by starting Ghostscript on the file, and
@@ -124,53 +125,77 @@ class Preprocessing:
 
 
 @contextmanager
-def _bad_image_errors(path: FilePath) -> Iterator[None]:
+def _bad_image_errors(name: FilePath, file: BinaryIO | None = None) -> Iterator[None]:
     """Turn whatever Pillow throws at a bad file into BadImageError; lack of memory stays."""
     try:
         yield
     except (MemoryError, BadImageError):
         raise
     except Exception as error:
-        raise BadImageError(path, _reason(error, path)) from error
+        raise BadImageError(name, _reason(error, file)) from error
 
 
-def _reason(error: Exception, path: FilePath) -> str:
+def _reason(error: Exception, file: BinaryIO | None) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"too many pixels (at most {MAX_PIXELS:,} are read)"
-    if isinstance(error, UnidentifiedImageError):
-        with open(path, "rb") as file:
-            return "broken header" if file.read(4).startswith(_SIGNATURES) else "not a picture"
+        return _too_many(MAX_PIXELS)
+    if isinstance(error, UnidentifiedImageError) and file is not None:
+        file.seek(0)
+        return "broken header" if file.read(4).startswith(_SIGNATURES) else "not a picture"
     if "truncated" in str(error).lower():
         return "truncated: pixels are missing at the end"
     return f"broken: {error or type(error).__name__}"
 
 
-def decode(path: FilePath) -> Image.Image:
+def _too_many(most: int) -> str:
+    return f"too many pixels (at most {most:,} are read)"
+
+
+def decode(
+    source: Source, name: FilePath | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Decode every pixel of a file's first frame, in the mode and position it is stored in.
 
     `.format` of the result names what the content is, whatever the suffix says.
+
+    Args:
+        source: A path, or a file opened for reading bytes, at its beginning.
+        name: What errors call it; None means the path.
+        max_pixels: Of a picture that is decoded, up to MAX_PIXELS.
 
     Raises:
         BadImageError: the file is empty, no picture, damaged, or has too many pixels.
         OSError: the file is not there or can't be opened.
     """
-    with open(path, "rb") as file:
-        if not file.read(1):
-            raise BadImageError(path, "empty file")
-        file.seek(0)
-        with _bad_image_errors(path):
-            image = Image.open(file, formats=FORMATS)
-            # Again here, because Pillow's own limit is a global that anybody may switch off.
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            try:
-                image.load()
-            except OSError as error:
-                if image.format not in ("JPEG", "MPO") or "truncated" not in str(error):
-                    raise
-                file.seek(0)
-                return _decode_without_end_marker(file.read(), error)
-            return image
+    told = _name_of(source, name)
+    if not isinstance(source, (str, PathLike)):
+        return _decode(source, told, max_pixels)
+    with open(source, "rb") as file:
+        return _decode(file, told, max_pixels)
+
+
+def _name_of(source: Source, name: FilePath | None) -> FilePath:
+    if name is not None:
+        return name
+    return source if isinstance(source, (str, PathLike)) else "the picture"
+
+
+def _decode(file: BinaryIO, name: FilePath, max_pixels: int) -> Image.Image:
+    if not file.read(1):
+        raise BadImageError(name, "empty file")
+    file.seek(0)
+    with _bad_image_errors(name, file):
+        image = Image.open(file, formats=FORMATS)
+        # Again here, because Pillow's own limit is a global that anybody may switch off.
+        if image.width * image.height > min(max_pixels, MAX_PIXELS):
+            raise BadImageError(name, _too_many(min(max_pixels, MAX_PIXELS)))
+        try:
+            image.load()
+        except OSError as error:
+            if image.format not in ("JPEG", "MPO") or "truncated" not in str(error):
+                raise
+            file.seek(0)
+            return _decode_without_end_marker(file.read(), error)
+        return image
 
 
 def _decode_without_end_marker(data: bytes, error: OSError) -> Image.Image:
@@ -243,17 +268,24 @@ def _eight_bits(values: npt.NDArray[Any]) -> Pixels:
     return np.rint(np.clip(grey / top, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def open_rgb(path: FilePath) -> Image.Image:
+def open_rgb(
+    source: Source, name: FilePath | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Read a file as an upright RGB picture with every pixel decoded.
 
     Of an animation, the first frame. Transparency is composited on white.
+
+    Args:
+        source: As of `decode`; so are the others.
+        name: What errors call it.
+        max_pixels: Of a picture that is decoded.
 
     Raises:
         BadImageError: the file is empty, no picture, damaged, or has too many pixels.
         OSError: the file is not there or can't be opened.
     """
-    image = decode(path)
-    with _bad_image_errors(path):
+    image = decode(source, name, max_pixels)
+    with _bad_image_errors(_name_of(source, name)):
         return to_upright_rgb(image)
 
 

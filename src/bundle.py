@@ -1,0 +1,252 @@
+"""An exported model, read with onnxruntime, numpy and Pillow alone.
+
+N pictures, S the side of the square that the network takes, C classes, D features.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from src.errors import UserError, nearest
+from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, open_rgb, resize
+
+FORMAT = 1
+RECORD = "bundle.json"
+VALIDATION = "validation.npz"
+MODELS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+INPUT, PROBABILITIES, FEATURES = "pixels", "probabilities", "features"  # names in the graph
+_MOST_BYTES = 10_000_000  # of bundle.json
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Record:
+    """bundle.json, checked.
+
+    Attributes:
+        preprocessing: From a file to pixels, and the C classes.
+        threshold: With two classes, the probability from which on a picture belongs to the second
+            one; None takes the most probable class.
+        files: Name -> sha256 of every file of the bundle but bundle.json and README.md.
+        about: All that it says.
+    """
+
+    preprocessing: Preprocessing
+    threshold: float | None
+    files: Mapping[str, str]
+    about: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names, in the order of the probabilities."""
+        return self.preprocessing.classes
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """Read bundle.json of a folder.
+
+        Raises:
+            UserError: it is no bundle, or of another format.
+        """
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder. Give a bundle of src.export.")
+        path = folder / RECORD
+        if not path.is_file():
+            hint = (
+                f" It is a run folder: python -m src.export {folder} makes a bundle of it."
+                if (folder / "config.yaml").is_file()
+                else " Give a folder that python -m src.export has made."
+            )
+            raise UserError(f"{folder} is no bundle: it has no {RECORD}.{hint}")
+        return cls.of(_read_json(path), path)
+
+    @classmethod
+    def of(cls, about: Any, path: Path) -> "Record":
+        """Check what a bundle.json says.
+
+        Raises:
+            UserError: it is of another format, or damaged.
+        """
+        if isinstance(about, dict) and about.get("format") != FORMAT:
+            raise UserError(
+                f"{path} is of format {about.get('format')!r}; this version reads {FORMAT}. "
+                "Export the run again."
+            )
+        try:
+            threshold = about["threshold"]
+            files = {str(name): str(found["sha256"]) for name, found in about["files"].items()}
+            made = cls(
+                Preprocessing.from_dict(about["preprocessing"]),
+                None if threshold is None else float(threshold),
+                files,
+                about,
+            )
+            if len(made.classes) < 2 or any(_leaves(name) for name in files):
+                raise ValueError(f"classes {made.classes}, files {list(files)}")
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"{path} is damaged ({type(error).__name__}: {error}). Export the run again."
+            ) from error
+        return made
+
+
+def _leaves(name: str) -> bool:
+    return Path(name).name != name
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}. Export the run again.") from error
+
+
+class Bundle:
+    """A model of a bundle, ready to predict.
+
+    Args:
+        folder: That src.export has made.
+        variant: Which of its models: fp32, fp16 or int8.
+        threads: Of a prediction; None means a core each.
+
+    Attributes:
+        record: What bundle.json says.
+
+    Raises:
+        UserError: it is no bundle, a file of it was changed, it has no such model, or onnxruntime
+            is not installed.
+    """
+
+    def __init__(self, folder: FilePath, variant: str = "fp32", threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        self.record = Record.read(self.folder)
+        name = self._file_of(variant)
+        for each in (name, VALIDATION):
+            if each in self.record.files:
+                _check_hash(self.folder / each, self.record.files[each])
+        self.variant = variant
+        self._session = _session(self.folder / name, threads)
+        outputs = [found.name for found in self._session.get_outputs()]
+        if PROBABILITIES not in outputs:
+            raise UserError(f"{self.folder / name} has no output {PROBABILITIES}: {outputs}.")
+        self.has_features = FEATURES in outputs
+
+    def _file_of(self, variant: str) -> str:
+        there = [key for key, name in MODELS.items() if name in self.record.files]
+        if variant not in there:
+            hint = nearest(variant, there) or f"it has {', '.join(there)}"
+            raise UserError(
+                f"{self.folder} has no model of the variant {variant!r}: {hint}. "
+                f"python -m src.export RUN --{variant if variant in MODELS else 'int8'} adds one."
+            )
+        return MODELS[variant]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names, in the order of the probabilities."""
+        return self.record.classes
+
+    def pixels(
+        self, source: Source, name: FilePath | None = None, max_pixels: int = MAX_PIXELS
+    ) -> Pixels:
+        """Read a picture as the network takes it, uint8 [S, S, 3].
+
+        Raises:
+            BadImageError: the file is empty, no picture, damaged, or has too many pixels.
+            OSError: it is not there or can't be opened.
+        """
+        rule = self.record.preprocessing
+        upright = open_rgb(source, name, max_pixels)
+        return np.array(resize(upright, rule.image_size, rule.resize, rule.interpolation))
+
+    def probabilities(self, pixels: Pixels) -> Floats:
+        """Return calibrated probabilities, float32 [N, C], of uint8 [N, S, S, 3]."""
+        found: Floats = self._session.run([PROBABILITIES], {INPUT: pixels})[0]
+        return found
+
+    def features(self, pixels: Pixels) -> Floats:
+        """Return what the last layer of the network goes by, float32 [N, D], of unit length."""
+        found: Floats = self._session.run([FEATURES], {INPUT: pixels})[0]
+        return unit(found)
+
+    def predicted(self, probabilities: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the class of each picture by the run's decision, int64 [N], of [N, C]."""
+        if self.record.threshold is None:
+            return np.asarray(probabilities.argmax(axis=1), np.int64)
+        return (probabilities[:, 1] >= self.record.threshold).astype(np.int64)
+
+    @cached_property
+    def validation(self) -> dict[str, npt.NDArray[Any]]:
+        """The validation pictures that the bundle holds; empty without any.
+
+        probabilities float32 [N, C], labels int64 [N], paths str [N]; of the M that are shown also
+        features float16 [M, D] of unit length, shown int64 [M] (which of the N), jpeg uint8 (one
+        file behind the other) and ends int64 [M].
+        """
+        if VALIDATION not in self.record.files:
+            return {}
+        with np.load(self.folder / VALIDATION, allow_pickle=False) as found:
+            return dict(found)
+
+
+def unit(vectors: npt.NDArray[Any]) -> Floats:
+    """Return vectors [N, D] scaled to the length 1; those of zeros stay."""
+    wide: Floats = vectors.astype(np.float32)
+    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
+    return wide
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        made = sha256()
+        while block := file.read(1 << 20):
+            made.update(block)
+        return made.hexdigest()
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing. Copy the whole bundle, or export the run again.")
+    if digest(path) != expected:
+        raise UserError(
+            f"{path} is not the file that {RECORD} was written with: it was changed or damaged. "
+            "Copy the bundle again, or export the run again."
+        )
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    """Open a model; a stranger's can read no file beside itself."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            'this needs onnxruntime, which is not installed: pip install -e ".[predict]"'
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its errors have no class in common
+        raise UserError(f"{path} can't be opened: {error}. Export the run again.") from error
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

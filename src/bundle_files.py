@@ -1,0 +1,202 @@
+"""The files of a bundle beside its models: weights, validation pictures, the record, the README.
+
+N pictures, S their side, C classes, D features, M pictures that are shown.
+"""
+
+import io
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import nn
+
+from src import __version__
+from src.bundle import FORMAT, MODELS, RECORD, VALIDATION, Bundle, digest
+from src.calibration import Decision
+from src.forward import evenly
+from src.preprocess import Preprocessing
+from src.run import git_commit, write_json
+from src.table import Table
+
+WEIGHTS = "model.safetensors"
+README = "README.md"
+MOST_SHOWN = 500  # small validation pictures in a bundle
+_SIDE, _QUALITY = 160, 80  # of such a picture
+_BLOCK = 32
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Labelled pictures of the run, and what its network says of them.
+
+    Attributes:
+        split: Which they are of.
+        paths: Relative to the data, N.
+        table: In their order; every row is labelled.
+        pixels: uint8 [N, S, S, 3].
+    """
+
+    split: str
+    paths: tuple[str, ...]
+    table: Table
+    pixels: npt.NDArray[np.uint8]
+
+
+def write_weights(net: nn.Module, path: Path) -> None:
+    """Write the network's weights by their names, without any code."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().clone().contiguous() for name, value in net.state_dict().items()}
+    save_file(state, path, metadata={"format": "pt"})
+
+
+def write_validation(known: Known, bundle: Bundle, decision: Decision, pictures: bool) -> None:
+    """Write probabilities and labels of validation pictures, and some of them as small JPEGs.
+
+    Args:
+        known: The pictures.
+        bundle: Opened; it gives their features.
+        decision: How logits become probabilities.
+        pictures: Whether pictures and features are written.
+    """
+    content: dict[str, npt.NDArray[Any]] = {
+        "probabilities": decision.probabilities(known.table.logits).astype(np.float32),
+        "labels": known.table.target,
+        "paths": np.array([path.encode("utf-8", "replace").decode() for path in known.paths]),
+    }
+    if pictures and bundle.has_features:
+        shown = evenly(len(known.paths), MOST_SHOWN)
+        pixels = known.pixels[shown]
+        starts = range(0, len(pixels), _BLOCK)
+        rows = [bundle.features(pixels[k : k + _BLOCK]) for k in starts]
+        files = [_small(picture) for picture in pixels]
+        content |= {
+            "features": np.concatenate(rows).astype(np.float16),
+            "shown": shown,
+            "jpeg": np.frombuffer(b"".join(files), np.uint8),
+            "ends": np.cumsum([len(file) for file in files]),
+        }
+    np.savez(bundle.folder / VALIDATION, allow_pickle=False, **content)
+
+
+def _small(pixels: npt.NDArray[np.uint8]) -> bytes:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_SIDE, _SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+def write_record(
+    folder: Path, preprocessing: Preprocessing, decision: Decision, about: Mapping[str, Any]
+) -> None:
+    """Write bundle.json over all files that lie in the folder.
+
+    Args:
+        folder: Of the bundle.
+        preprocessing: From a file to pixels.
+        decision: Its temperature lies inside the models.
+        about: What else is told.
+    """
+    files = sorted(path for path in folder.iterdir() if path.name not in (RECORD, README))
+    write_json(
+        folder / RECORD,
+        {
+            "format": FORMAT,
+            "preprocessing": preprocessing.to_dict(),
+            "threshold": decision.threshold,
+            "temperature": decision.temperature,
+            **about,
+            "versions": _versions(),
+            "files": {p.name: {"sha256": digest(p), "bytes": p.stat().st_size} for p in files},
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {name: metadata.version(name) for name in _PACKAGES}
+    return {
+        "waggle": __version__,
+        "git_commit": git_commit() or "outside git",
+        "python": platform.python_version(),
+        **found,
+    }
+
+
+def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
+    """Write what the bundle is, how good it is, and how it is used without this project."""
+    record = json.loads((folder / RECORD).read_text("utf-8"))
+    rule = record["preprocessing"]
+    template = Template((Path(__file__).parent / "pages" / "bundle.md").read_text("utf-8"))
+    text = template.substitute(
+        run=run,
+        classes=", ".join(rule["classes"]),
+        side=rule["image_size"],
+        rule=_RULES[rule["resize"]],
+        decides=_decides(record["threshold"], rule["classes"]),
+        scores="\n".join(_score_lines(about["scores"])),
+        models="\n".join(_model_lines(about["models"])),
+        parity=_parity_line(about["parity"]),
+        pictures=_PICTURES if about["shown"] else "",
+    )
+    (folder / README).write_text(text, "utf-8")
+
+
+_RULES = {
+    "stretch": "stretched to the square, whatever their shape",
+    "crop": "of which the middle square is taken",
+}
+_PICTURES = (
+    "\n`validation.npz` holds small copies of validation pictures. Leave it out with "
+    "`--no_pictures` if they are not for the eyes of others.\n"
+)
+
+
+def _decides(threshold: float | None, classes: Sequence[str]) -> str:
+    if threshold is None:
+        return "The most probable class is named."
+    return f"{classes[1]} is named from a probability of {threshold:.4f} on, else {classes[0]}."
+
+
+def _score_lines(scores: Mapping[str, Any]) -> list[str]:
+    found = [(split, rows) for split, rows in scores.items() if rows]
+    if not found:
+        return ["It was not scored."]
+    lines = ["| pictures | number | accuracy | 95 % interval | always the most frequent class |"]
+    lines.append("|---|---|---|---|---|")
+    for split, rows in found:
+        low, high = rows["accuracy_interval"]
+        lines.append(
+            f"| {split} | {rows['n']:,} | {rows['accuracy']:.3f} | {low:.3f} to {high:.3f} "
+            f"| {rows['baseline_accuracy']:.3f} |"
+        )
+    return lines
+
+
+def _model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = ["| file | MB | validation accuracy | pictures a second, where it was made |"]
+    lines.append("|---|---|---|---|")
+    for variant, found in models.items():
+        accuracy = f"{found['accuracy']:.3f}" if "accuracy" in found else "not scored"
+        speed = found.get("pictures_per_second")
+        fast = f"{speed:,.0f}" if speed else "not measured"
+        lines.append(f"| `{MODELS[variant]}` | {found['bytes'] / 1e6:.1f} | {accuracy} | {fast} |")
+    return lines
+
+
+def _parity_line(parity: Mapping[str, Any] | None) -> str:
+    if parity is None:
+        return "It was **not** compared with the trained network (`--no_parity`)."
+    return (
+        f"On {parity['pictures']} pictures from the disk it names the same classes as the trained "
+        f"network; no probability differs by more than {parity['largest_difference']:.1g}."
+    )

@@ -1,0 +1,115 @@
+"""Shows a model on a page and answers requests: `python -m src.serve BUNDLE`."""
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.bundle import MODELS, Bundle
+from src.errors import UserError
+from src.failures import Parser, end_with_message
+
+PROGRAM = "python -m src.serve"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_DRAIN_SECONDS = 30
+_MOST_AT_ONCE = 512  # connections; more are told to come again
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Serve until a signal comes; return 0 then, 2 for the user's mistakes."""
+    with end_with_message() as outcome:
+        options = parser().parse_args(args)
+        _require()
+        bundle = Bundle(options.bundle, options.variant, options.threads)
+        _serve(bundle, options)
+    return outcome.code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options."""
+    made = Parser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="Serve a page to try a model on, and an HTTP API: POST /predict, POST "
+        "/explain, GET /health, /metadata, /openapi.json.",
+        epilog="SIGTERM and Ctrl-C let what is under way be answered. Exit code: 2 for a mistake.",
+    )
+    add = made.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="folder that src.export has made")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s, this machine alone; 0.0.0.0 lets in "
+        "whoever can reach it, without any password)",
+    )
+    add("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    add("--variant", choices=tuple(MODELS), default="fp32", help="model (default: %(default)s)")
+    add("--threads", type=int, metavar="N", help="of the model (default: a core each)")
+    add("--max_mb", type=float, default=20.0, help="of a request (default: %(default)s)")
+    add("--max_megapixels", type=float, default=50.0, help="of a picture (default: %(default)s)")
+    add("--max_files", type=int, default=32, help="pictures of a request (default: %(default)s)")
+    add("--max_seconds", type=float, default=30.0, help="of a request (default: %(default)s)")
+    return made
+
+
+def _require() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'the server needs {error.name}, which is not installed: pip install -e ".[serve]"'
+        ) from error
+
+
+def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
+    import uvicorn
+
+    from src.api import Settings, make_app
+
+    settings = Settings(
+        int(options.max_mb * 1e6),
+        int(options.max_megapixels * 1e6),
+        options.max_files,
+        options.max_seconds,
+        LOOPBACK if _is_loopback(options.host) else frozenset(),
+    )
+    listening = _listen(options.host, options.port)
+    config = uvicorn.Config(
+        make_app(bundle, settings),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        limit_concurrency=_MOST_AT_ONCE,
+    )
+    host, port = listening.getsockname()[:2]
+    print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raise UserError if that can't be."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind)
+        if sys.platform != "win32":
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--host {host} --port {port}: {error}. Give another port; 0 takes a free one."
+        ) from error
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

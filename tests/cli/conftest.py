@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from src.train import main
+from tests.helpers import require_module
 
 # Lightning's log handler keeps the stream of the first test, which is closed in the next.
 logging.raiseExceptions = False
@@ -98,6 +99,18 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["fit", f"--data.root={pictures}", f"--run_dir={folder}", *TINY]
     assert main([*words, "--trainer.max_epochs=2"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of that run with all its models; tests must not write into it."""
+    from src.export import main as export
+
+    for name in ("onnx", "onnxscript", "onnxruntime", "safetensors"):
+        require_module(name)
+    out = tmp_path_factory.mktemp("bundles") / "a bundle"
+    assert export([str(trained), f"--out={out}", "--fp16", "--int8"]) == 0
+    return out
 
 
 def tree(folder: Path) -> set[str]:

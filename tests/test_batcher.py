@@ -1,0 +1,83 @@
+"""Pictures of many requests in one batch."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src import batcher
+from src.batcher import Batcher, BusyError
+
+
+class Slow:
+    """A model that waits for a word, and notes the sizes of its batches."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(pixels))
+        self.begun.set()
+        assert self.go.wait(30)
+        if (pixels == 99).any():
+            raise RuntimeError("no such picture")
+        return pixels.reshape(len(pixels), -1)[:, :2].astype(np.float32)
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((1, 1, 3), value, np.uint8)
+
+
+@pytest.fixture
+def model() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def made(model: Slow) -> Any:
+    found = Batcher(model)  # type: ignore[arg-type]
+    yield found
+    model.go.set()
+    found.close()
+
+
+def test_what_comes_in_meanwhile_is_the_next_batch(model: Slow, made: Batcher) -> None:
+    first = made.predict(picture(1))
+    assert model.begun.wait(30)
+    others = [made.predict(picture(k)) for k in range(2, 7)]
+    model.go.set()
+    assert first.result(30).tolist() == [1, 1]
+    assert [other.result(30)[0] for other in others] == [2, 3, 4, 5, 6]
+    assert model.sizes == [1, 5]
+
+
+def test_a_fault_reaches_whoever_asked_and_the_next_is_answered(model: Slow, made: Batcher) -> None:
+    model.go.set()
+    with pytest.raises(RuntimeError, match="no such picture"):
+        made.predict(picture(99)).result(30)
+    assert made.predict(picture(7)).result(30)[0] == 7
+
+
+def test_one_that_gave_up_takes_no_room(model: Slow, made: Batcher) -> None:
+    made.predict(picture(1))
+    assert model.begun.wait(30)
+    gone, kept = made.predict(picture(2)), made.predict(picture(3))
+    gone.cancel()
+    model.go.set()
+    assert kept.result(30)[0] == 3
+    assert model.sizes == [1, 1]
+
+
+def test_too_many(model: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "WAITING", 2)
+    made = Batcher(model)  # type: ignore[arg-type]
+    made.predict(picture(1))
+    assert model.begun.wait(30)
+    waiting = [made.predict(picture(2)), made.predict(picture(3))]
+    with pytest.raises(BusyError):
+        made.predict(picture(4))
+    model.go.set()
+    made.close()  # answers what waits
+    assert [one.result(0)[0] for one in waiting] == [2, 3]

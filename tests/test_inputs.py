@@ -1,0 +1,81 @@
+"""Which files a command line means."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.errors import UserError
+from src.inputs import listed
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "b/2.jpg",
+        "b/1.jpg",
+        "b/.hidden",
+        "b/Thumbs.db",
+        "b/.git/x",
+        "a.png",
+        "c/x y.png",
+    ):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"")
+
+
+def native(*names: str) -> list[str]:
+    return [name.replace("/", os.sep) for name in names]
+
+
+def test_files_and_folders_in_the_order_given() -> None:
+    assert listed(["c", "b", "a.png"]) == native("c/x y.png", "b/1.jpg", "b/2.jpg", "a.png")
+
+
+def test_a_pattern() -> None:
+    assert listed(["b/*.jpg"]) == native("b/1.jpg", "b/2.jpg")
+    assert listed(["**/*.png"]) == native("a.png", "c/x y.png")
+
+
+def test_a_file_whose_name_looks_like_a_pattern() -> None:
+    Path("b/[1].jpg").write_bytes(b"")
+    assert listed(["b/[1].jpg"]) == ["b/[1].jpg"]
+
+
+def test_a_table_is_relative_to_its_folder() -> None:
+    Path("b/list.csv").write_text("label,path\nbee,1.jpg\nbee,../a.png\n,\n", "utf-8-sig")
+    assert listed(["b/list.csv"]) == native("b/1.jpg", "b/../a.png")
+
+
+def test_standard_input_keeps_spaces() -> None:
+    assert listed(["-", "a.png"], io.StringIO("c/x y.png\r\n\n b \n")) == [
+        "c/x y.png",
+        " b ",
+        "a.png",
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_in_a_circle_end() -> None:
+    Path("b/round").symlink_to(Path.cwd() / "b")
+    assert listed(["b"]) == ["b/1.jpg", "b/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no.jpg"], r"no\.jpg: there is no such file or folder"),
+        (["*.gif"], r"\*\.gif: nothing matches this pattern"),
+        (["empty"], r"there is no picture to predict"),
+        (["-"], r"there is no picture to predict"),
+        (["bad.csv"], r"bad\.csv has no column path; it has file, label"),
+    ],
+)
+def test_mistakes(words: list[str], message: str) -> None:
+    Path("empty").mkdir()
+    Path("bad.csv").write_text("file,label\n")
+    with pytest.raises(UserError, match=message):
+        listed(words, io.StringIO(""))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from src import watch
 from src.errors import UserError
-from src.followed import progress_of, read_scores
+from src.followed import progress_of, read_scores, steps_per_epoch
 from src.rows import COLUMNS
 from src.run import RunFolder
 from src.watch import Server, check_folder, main, open_server, parser
@@ -111,6 +111,44 @@ class TestTimeLeft:
         found = progress_of(rows, CONFIG["trainer"], since=0.0)
         assert (found["left_seconds"], found["share"]) == (170 * 1.0, 30 / 200)
 
+    def test_validations_within_the_first_epoch(self, tmp_path: Path) -> None:
+        trainer = {**CONFIG["trainer"], "val_check_interval": 0.25}
+        found = progress_of(self.rows(tmp_path, row(0, 5, 10)), trainer, since=0.0)
+        assert (found["share"], found["left_seconds"]) == (5 / 200, 195 * 2.0)
+        # After a number of batches, nothing tells how long the epoch is before the next begins.
+        trainer["val_check_interval"] = 5
+        rows = self.rows(tmp_path, row(0, 5, 10), row(0, 10, 20))
+        found = progress_of(rows, {**trainer, "max_steps": 300}, since=0.0)
+        assert (found["share"], found["left_seconds"]) == (None, None)
+        found = progress_of(rows, {**trainer, "max_epochs": None, "max_steps": 300}, since=0.0)
+        assert (found["share"], found["left_seconds"]) == (10 / 300, 290 * 2.0)
+
+    @pytest.mark.parametrize(
+        ("interval", "ends", "steps"),
+        [
+            (None, [], None),
+            (None, [(0, 20)], 20),
+            (1.0, [(0, 7), (0, 20), (1, 40)], 20),  # a stop of the first epoch, gone on with
+            (None, [(1, 40), (3, 80)], 20),  # check_val_every_n_epoch 2
+            (0.4, [(0, 4)], 10),
+            (0.4, [(0, 4), (0, 8), (1, 14)], 10),
+            (0.25, [(0, 2), (0, 4), (0, 6), (0, 8), (0, 10)], 10),  # every second of ten batches
+            (0.1, [(0, 1), (0, 2), (0, 3), (1, 4)], 3),  # three batches, and one is the least
+            (0.25, [(0, 0)], None),  # no step yet, since gradients are accumulated
+            (60, [(0, 60)], None),
+            (60, [(0, 60), (1, 160)], 100),
+            (1, [(0, 1), (0, 2), (1, 3)], 2),
+            ("00:10:00:00", [(0, 7)], None),
+            ("00:10:00:00", [(0, 7), (1, 30)], 15),  # 15 to 29
+            ({"minutes": 10}, [(1, 30), (1, 37)], 18.5),
+        ],
+    )
+    def test_steps_of_an_epoch(
+        self, interval: Any, ends: list[tuple[int, int]], steps: float | None, tmp_path: Path
+    ) -> None:
+        rows = self.rows(tmp_path, *(row(epoch, step, step) for epoch, step in ends))
+        assert steps_per_epoch(rows, interval) == steps
+
     def test_a_limit_of_steps(self, tmp_path: Path) -> None:
         rows = self.rows(tmp_path, row(0, 20, 10), row(1, 40, 20))
         found = progress_of(rows, {"max_epochs": 10, "max_steps": 50}, since=0.0)
@@ -185,6 +223,14 @@ class TestState:
         curves = state_of(write_run(tmp_path, *rows), NOW)["curves"]
         assert curves["epoch"] == [*range(2, 1002, 3)]  # every third, and the latest
         assert (len(curves["lr"]), curves["lr"][-1]) == (334, 1000)
+
+    def test_curves_over_a_first_epoch_of_unknown_length(self, tmp_path: Path) -> None:
+        trainer = {**CONFIG["trainer"], "val_check_interval": 5}
+        folder = write_run(tmp_path, row(0, 5, 5), row(0, 10, 10), trainer=trainer)
+        assert state_of(folder, NOW)["curves"]["epoch"] == [0.5, 1]
+        trainer["val_check_interval"] = 0.25
+        folder = write_run(tmp_path, row(0, 5, 5), row(0, 10, 10), trainer=trainer, at=NOW + 1)
+        assert state_of(folder, NOW)["curves"]["epoch"] == [0.25, 0.5]
 
     def test_before_there_is_a_run(self, tmp_path: Path) -> None:
         state = state_of(RunFolder(tmp_path / "later"), NOW)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Trainer
 
-from callbacks.shown import AfterValidation, check_least, show_table
+from callbacks.shown import AfterValidation, check_least
 from src.run import RunFolder, write_text
 from src.scored import csv_text
 from src.table import UNLABELLED
@@ -52,7 +52,7 @@ class PredictionTable(AfterValidation):
         if self.max_rows and rows:
             places = np.linspace(0, len(rows) - 1, min(self.max_rows, len(rows)))
             sent = [rows[place] for place in places.round().astype(int)]
-            show_table(trainer, "predictions", columns, sent)
+            self.show_table(trainer, "predictions", columns, sent)
 
     def _thin(self, folder: RunFolder, epoch: int) -> None:
         """Remove all but the newest tables up to this epoch; later ones are of a run cut back."""

@@ -7,7 +7,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from callbacks.sheets import contact_sheet
-from callbacks.shown import AfterValidation, check_least, show_picture
+from callbacks.shown import OF_PICTURES, AfterValidation, check_least
 from src.calibration import Decision
 from src.mistakes import mistakes
 from src.run import RunFolder, write_json
@@ -40,23 +40,29 @@ class WorstMistakes(AfterValidation):
         """Write the sheet and the list."""
         about: Any = trainer
         found = find_mistakes(module.table, module.decision, self.max_images)
-        worst = found.worst
-        pictures, classes = about.datamodule.validated(), about.datamodule.classes
-        name = None
-        if worst:
-            images = [pictures.pixels(trainer.current_epoch, one.index) for one in worst]
-            sheet = contact_sheet(images, [one.caption(classes) for one in worst])
-            name = show_picture(trainer, "worst", epoch, sheet)
-        folder = RunFolder(trainer.default_root_dir)
-        folder.tables.mkdir(parents=True, exist_ok=True)
+        paths, classes = about.datamodule.validated().index.paths, about.datamodule.classes
         content = {
             "epoch": epoch,
             "pictures": found.num_pictures,
             "mistakes": found.num_mistakes,
-            "sheet": name,
-            "worst": [one.to_dict(pictures.index.paths, classes) for one in worst],
+            "sheet": self._show_sheet(trainer, found.worst, epoch),
+            "worst": [one.to_dict(paths, classes) for one in found.worst],
         }
+        folder = RunFolder(trainer.default_root_dir)
+        folder.tables.mkdir(parents=True, exist_ok=True)
         write_json(folder.tables / "worst.json", content)
+
+    def _show_sheet(self, trainer: Trainer, worst: list["Mistake"], epoch: int) -> str | None:
+        """Return the name of the sheet of what can be read; None if there is none."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        pictures, images, captions = data.validated(), [], []
+        for one in worst:
+            with self.attempt(*OF_PICTURES):
+                images.append(pictures.pixels(epoch - 1, one.index))
+                captions.append(one.caption(data.classes))
+        if not images:
+            return None
+        return self.show_picture(trainer, "worst", epoch, contact_sheet(images, captions))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from callbacks.shown import AfterValidation
 from callbacks.worst_mistakes import find_mistakes
 from src.calibration import Decision
 from src.errors import UserError
+from src.preprocess import BadImageError
 from src.table import Table
 from tests.cli.conftest import SIZE, make_pictures
 from tests.test_callbacks import fit, stub_trainer, tiles
@@ -128,8 +129,71 @@ class TestAfterValidation:
             (tmp_path / name).write_text("no folder can be made here")
         module = module_of([[0.9, 0.1]], [1])
         callback().on_validation_end(trainer_of(tmp_path, 1), module)
-        message = f"WARNING: callbacks.{callback.__name__} could not write its file: "
+        message = f"WARNING: callbacks.{callback.__name__} could not write into the run folder: "
         assert capsys.readouterr().err.startswith(message)
+
+    @pytest.mark.parametrize("callback", [ConfusionMatrix, WorstMistakes])
+    def test_a_full_disk_keeps_nothing_from_the_loggers(
+        self, callback: type[AfterValidation], tmp_path: Path
+    ) -> None:
+        for name in ("pictures", "tables"):
+            (tmp_path / name).write_text("no folder can be made here")
+        wandb = MagicMock(WandbLogger)
+        trainer = trainer_of(tmp_path, 1, loggers=[wandb])
+        callback().on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        assert wandb.log_image.called or wandb.log_table.called
+
+    @pytest.mark.parametrize("error", [ValueError("no such server."), RuntimeError(), OSError(5)])
+    def test_a_logger_that_fails_ends_no_training(
+        self, error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wandb, board = MagicMock(WandbLogger), MagicMock(TensorBoardLogger)
+        board.experiment = MagicMock()
+        wandb.log_image.side_effect = wandb.log_table.side_effect = error
+        board.experiment.add_image.side_effect = error
+        callbacks = [PredictionTable(), ConfusionMatrix(), WorstMistakes()]
+        for epoch in range(3):
+            for callback in callbacks:
+                trainer = trainer_of(tmp_path, 1, loggers=[wandb, board], current_epoch=epoch)
+                callback.on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        reason = {"ValueError": "no such server", "RuntimeError": "RuntimeError", "OSError": "5"}
+        end = f": {reason[type(error).__name__]}. The training goes on without it."
+        told = "WARNING: callbacks.{} could not send a {} to {}" + end
+        assert capsys.readouterr().err.splitlines() == [
+            told.format("PredictionTable", "table", "Weights & Biases"),
+            told.format("ConfusionMatrix", "picture", "Weights & Biases"),
+            told.format("ConfusionMatrix", "picture", "TensorBoard"),
+            told.format("WorstMistakes", "picture", "Weights & Biases"),
+            told.format("WorstMistakes", "picture", "TensorBoard"),
+        ]
+        assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+            f"{kind}-epoch-{epoch}.png" for kind in ("confusion", "worst") for epoch in (1, 2, 3)
+        }
+        found = json.loads((tmp_path / "tables/worst.json").read_text())
+        assert (found["epoch"], found["sheet"]) == (3, "worst-epoch-3.png")
+
+    def test_another_fit_tells_it_again(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "pictures").write_text("no folder can be made here")
+        callback, trainer = ConfusionMatrix(), trainer_of(tmp_path, 1)
+        for _ in range(2):
+            callback.on_fit_start(trainer, MagicMock())
+            for _ in range(2):
+                callback.on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        assert capsys.readouterr().err.count("could not write into the run folder") == 2
+
+    def test_mistakes_of_the_program_are_not_hidden(self, tmp_path: Path) -> None:
+        class Broken(AfterValidation):
+            def look(self, trainer: Any, module: Any, epoch: int) -> None:
+                raise LookupError("a class of its own")
+
+        with pytest.raises(LookupError, match="a class of its own"):
+            Broken(1).on_validation_end(trainer_of(tmp_path, 1), MagicMock())
+
+    def test_what_looks_at_nothing_can_not_be_made(self) -> None:
+        with pytest.raises(TypeError, match=r"abstract method '?look'?"):
+            AfterValidation(1)  # type: ignore[abstract]
 
     @pytest.mark.parametrize("callback", [PredictionTable, ConfusionMatrix, WorstMistakes])
     def test_checkpoints_know_nothing_of_it(self, callback: type[AfterValidation]) -> None:
@@ -363,6 +427,45 @@ class TestWorstMistakes:
         paths = data.validated().index.paths
         for tile, one in zip(shown, found["worst"], strict=True):
             assert np.array_equal(tile, data.validated().pixels(0, paths.index(one["path"])))
+
+    def test_a_picture_that_has_gone_is_left_out_of_the_sheet(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def pixels(epoch: int, index: int) -> Any:
+            if index != 1:
+                return np.full((SIZE, SIZE, 3), index, np.uint8)
+            try:
+                raise BadImageError("val/1.png", "truncated")
+            except BadImageError as error:
+                raise UserError("Bring the file back, then --ckpt_path last.") from error
+
+        trainer = trainer_of(tmp_path, 3)
+        trainer.datamodule.validated().pixels = pixels
+        WorstMistakes().on_validation_end(trainer, module_of([[0.9, 0.1]] * 3, [1] * 3))
+        assert capsys.readouterr().err == (
+            "WARNING: callbacks.WorstMistakes could not read a picture: val/1.png: truncated. The "
+            "training goes on without it.\n"
+        )
+        found = json.loads((tmp_path / "tables/worst.json").read_text())
+        assert len(found["worst"]) == 3
+        with Image.open(tmp_path / "pictures" / found["sheet"]) as sheet:
+            first, second = tiles(np.asarray(sheet), 2, columns=2, lines=2)
+        assert (first == 0).all() and (second == 2).all()
+
+    @pytest.mark.parametrize(
+        "error", [UserError("it was there"), BadImageError("a.png", "empty file")]
+    )
+    def test_no_picture_can_be_read(
+        self, error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        trainer = trainer_of(tmp_path, 1)
+        trainer.datamodule.validated().pixels = MagicMock(side_effect=error)
+        WorstMistakes().on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        message = "WARNING: callbacks.WorstMistakes could not read a picture: "
+        assert capsys.readouterr().err.startswith(message + str(error))
+        assert not (tmp_path / "pictures").exists()
+        found = json.loads((tmp_path / "tables/worst.json").read_text())
+        assert (found["sheet"], len(found["worst"])) == (None, 1)
 
     def test_without_a_mistake_there_is_no_sheet(self, tmp_path: Path) -> None:
         WorstMistakes().on_validation_end(trainer_of(tmp_path, 1), module_of([[0.9, 0.1]], [0]))

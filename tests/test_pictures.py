@@ -22,6 +22,7 @@ from callbacks.worst_mistakes import find_mistakes
 from src.calibration import Decision
 from src.errors import UserError
 from src.preprocess import BadImageError
+from src.scored import write_scored
 from src.table import Table
 from tests.cli.conftest import SIZE, make_pictures
 from tests.test_callbacks import fit, stub_trainer, tiles
@@ -132,7 +133,7 @@ class TestAfterValidation:
         message = f"WARNING: callbacks.{callback.__name__} could not write into the run folder: "
         assert capsys.readouterr().err.startswith(message)
 
-    @pytest.mark.parametrize("callback", [ConfusionMatrix, WorstMistakes])
+    @pytest.mark.parametrize("callback", [PredictionTable, ConfusionMatrix, WorstMistakes])
     def test_a_full_disk_keeps_nothing_from_the_loggers(
         self, callback: type[AfterValidation], tmp_path: Path
     ) -> None:
@@ -224,27 +225,36 @@ class TestPredictionTable:
         module = module_of(shares, [1, 1, -1], temperature=2.0, threshold=0.7)
         PredictionTable().on_validation_end(trainer_of(tmp_path, 3), module)
         header, *found = lines(tmp_path)
-        assert header == ["index", "path", "label", "predicted_class", "prob_ant", "prob_bug"]
-        assert [row[:4] for row in found] == [
-            ["0", "val/0.png", "bug", "ant"],
-            ["1", "val/1.png", "bug", "ant"],
-            ["2", "val/2.png", "", "ant"],
+        assert header == ["path", "label", "predicted_class", "prob_ant", "prob_bug"]
+        assert [row[:3] for row in found] == [
+            ["val/0.png", "bug", "ant"],
+            ["val/1.png", "bug", "ant"],
+            ["val/2.png", "", "ant"],
         ]
-        shown = [[float(text) for text in row[4:]] for row in found]
+        shown = [[float(text) for text in row[3:]] for row in found]
         assert shown == [pytest.approx(row) for row in ([1 / 3, 2 / 3], [2 / 3, 1 / 3], [0.5, 0.5])]
 
     def test_is_what_the_scores_were_read_off(self, root: Path, tmp_path: Path) -> None:
         trainer, data = fit(root, tmp_path, PredictionTable(), max_epochs=2)
         module: Any = trainer.lightning_module
         found = lines(tmp_path, 2)[1:]
-        assert [row[1] for row in found] == list(data.validated().index.paths)
-        assert [row[2] for row in found] == [Path(row[1]).parent.name for row in found]
-        right = sum(row[2] == row[3] for row in found)
+        assert [row[0] for row in found] == list(data.validated().index.paths)
+        assert [row[1] for row in found] == [Path(row[0]).parent.name for row in found]
+        right = sum(row[1] == row[2] for row in found)
         assert right / 6 == module.scores["val/accuracy"]
-        logs = [math.log(float(row[4 + CLASSES.index(row[2])])) for row in found]
+        logs = [math.log(float(row[3 + CLASSES.index(row[1])])) for row in found]
         expected = module.decision.probabilities(module.table.logits)
-        assert [float(row[4]) for row in found] == expected[:, 0].tolist()  # all digits
+        assert [float(row[3]) for row in found] == expected[:, 0].tolist()  # all digits
         assert sum(logs) < 0
+
+    def test_is_byte_for_byte_what_validate_writes(self, tmp_path: Path) -> None:
+        shares = [[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]]
+        module, trainer = module_of(shares, [1, 0, -1], temperature=2.0), trainer_of(tmp_path, 3)
+        paths = trainer.datamodule.validated().index.paths = ("a,b.png", "c\rd.png", "e.png")
+        PredictionTable().on_validation_end(trainer, module)
+        write_scored(tmp_path / "validate.csv", paths, module.table, CLASSES, module.decision)
+        written = (tmp_path / "tables/val-epoch-1.csv").read_bytes()
+        assert written == (tmp_path / "validate.csv").read_bytes()
 
     def test_keeps_the_newest(self, tmp_path: Path) -> None:
         callback, module = PredictionTable(keep=2), module_of([[0.5, 0.5]], [0])
@@ -269,14 +279,14 @@ class TestPredictionTable:
         def full(*_: Any, **__: Any) -> None:
             raise OSError("the disk is full")
 
-        monkeypatch.setattr(prediction_table, "write_text", full)
+        monkeypatch.setattr(prediction_table, "write_scored", full)
         callback.on_validation_end(trainer_of(tmp_path, 1, current_epoch=1), module)
         assert [path.name for path in (tmp_path / "tables").iterdir()] == ["val-epoch-1.csv"]
 
     def test_logits_that_are_no_numbers_are_written_down(self, tmp_path: Path) -> None:
         module = module_of([[0.5, 0.5], [math.nan, 0.5], [math.inf, 0.5]], [0, 0, 1])
         PredictionTable().on_validation_end(trainer_of(tmp_path, 3), module)
-        assert [row[4] for row in lines(tmp_path)[1:]] == ["0.5", "nan", "nan"]
+        assert [row[3] for row in lines(tmp_path)[1:]] == ["0.5", "nan", "nan"]
 
     def test_wandb_gets_rows_from_everywhere(self, tmp_path: Path) -> None:
         wandb, board = MagicMock(WandbLogger), MagicMock(TensorBoardLogger)
@@ -285,16 +295,9 @@ class TestPredictionTable:
         PredictionTable(max_rows=3).on_validation_end(trainer, module)
         (name,), sent = wandb.log_table.call_args
         assert (name, sent["step"]) == ("tables/predictions", 6)
-        assert sent["columns"] == [
-            "index",
-            "path",
-            "label",
-            "predicted_class",
-            "prob_ant",
-            "prob_bug",
-        ]
-        expected = [[n, f"val/{n}.png", "bug", "bug", 0.25, 0.75] for n in (0, 4, 8)]
-        assert [[*row[:4], *map(pytest.approx, row[4:])] for row in sent["data"]] == expected
+        assert sent["columns"] == ["path", "label", "predicted_class", "prob_ant", "prob_bug"]
+        expected = [[f"val/{n}.png", "bug", "bug", 0.25, 0.75] for n in (0, 4, 8)]
+        assert [[*row[:3], *map(pytest.approx, row[3:])] for row in sent["data"]] == expected
         assert board.mock_calls == []
         wandb.reset_mock()
         PredictionTable(max_rows=0).on_validation_end(trainer, module)
@@ -306,7 +309,7 @@ class TestPredictionTable:
         trainer = trainer_of(tmp_path, 1)
         trainer.datamodule.validated().index.paths = (os.fsdecode(b"b\xff.png"),)
         PredictionTable().on_validation_end(trainer, module_of([[0.5, 0.5]], [0]))
-        assert lines(tmp_path)[1][1] == os.fsdecode(b"b\xff.png")
+        assert lines(tmp_path)[1][0] == os.fsdecode(b"b\xff.png")
 
 
 class TestConfusionMatrix:

@@ -40,29 +40,31 @@ class WorstMistakes(AfterValidation):
         """Write the sheet and the list."""
         about: Any = trainer
         found = find_mistakes(module.table, module.decision, self.max_images)
-        paths, classes = about.datamodule.validated().index.paths, about.datamodule.classes
+        pictures, classes = about.datamodule.validated(), about.datamodule.classes
+        captions = {one.index: one.caption(classes) for one in found.worst}
         content = {
             "epoch": epoch,
             "pictures": found.num_pictures,
             "mistakes": found.num_mistakes,
-            "sheet": self._show_sheet(trainer, found.worst, epoch),
-            "worst": [one.to_dict(paths, classes) for one in found.worst],
+            "sheet": self._show_sheet(trainer, pictures, captions, epoch),
+            "worst": [one.to_dict(pictures.index.paths, classes) for one in found.worst],
         }
         folder = RunFolder(trainer.default_root_dir)
         folder.tables.mkdir(parents=True, exist_ok=True)
         write_json(folder.tables / "worst.json", content)
 
-    def _show_sheet(self, trainer: Trainer, worst: list["Mistake"], epoch: int) -> str | None:
+    def _show_sheet(
+        self, trainer: Trainer, pictures: Any, captions: dict[int, tuple[str, str]], epoch: int
+    ) -> str | None:
         """Return the name of the sheet of what can be read; None if there is none."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        pictures, images, captions = data.validated(), [], []
-        for one in worst:
+        images: dict[int, Any] = {}
+        for index in captions:
             with self.attempt(*OF_PICTURES):
-                images.append(pictures.pixels(epoch - 1, one.index))
-                captions.append(one.caption(data.classes))
+                images[index] = pictures.pixels(epoch - 1, index)
         if not images:
             return None
-        return self.show_picture(trainer, "worst", epoch, contact_sheet(images, captions))
+        sheet = contact_sheet([*images.values()], [captions[index] for index in images])
+        return self.show_picture(trainer, "worst", epoch, sheet)
 
 
 @dataclass(frozen=True)

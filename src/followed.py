@@ -30,7 +30,7 @@ def read_scores(path: Path) -> list[Row]:
 
 
 def _is_count(value: float | None) -> bool:
-    return value is not None and value >= 0
+    return value is not None and 0 <= value < 2**53
 
 
 def number(text: Any) -> float | None:

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -215,8 +216,10 @@ class TestState:
         assert state["curves"]["val/loss"] == state["curves"]["lr"] == [None]
         assert (state["best"], state["latest"]["val/accuracy"]) == (None, None)
         json.dumps(state, allow_nan=False)
-        write_metrics(tmp_path, row(-1, 20, 10), row(0, 20, "x"), row(1, 40, 20))
+        write_metrics(tmp_path, row(-1, 20, 10), row(0, 20, "x"), row(0, 1e308, 9), row(1, 40, 20))
         assert state_of(folder, NOW)["curves"]["epoch"] == [2]
+        write_metrics(tmp_path, row(0, 1e308, 10))
+        json.dumps(state_of(folder, NOW), allow_nan=False)
 
     def test_very_long_curves_are_thinned_out(self, tmp_path: Path) -> None:
         rows = [row(n, n + 1, n, lr=n) for n in range(1001)]
@@ -237,6 +240,17 @@ class TestState:
         assert (state["status"], state["name"], state["left_seconds"]) == ("waiting", "later", None)
         assert state["message"].startswith("There is no such folder yet")
         assert state_of(RunFolder(tmp_path), NOW)["message"].startswith("The folder holds no run")
+
+    def test_a_folder_that_goes_while_it_is_watched(self, tmp_path: Path) -> None:
+        folder = write_run(tmp_path / "run", row(0, 20, 10))
+        draw(folder.path, "worst-epoch-1.png")
+        mistakes(folder.path)
+        assert state_of(folder, NOW)["status"] == "running"
+        shutil.rmtree(folder.path)
+        state = state_of(folder, NOW)
+        assert (state["status"], state["latest"], state["pictures"]) == ("waiting", None, {})
+        folder.path.write_text("a file in its place")
+        assert state_of(folder, NOW) == state
 
     def test_before_the_first_validation(self, tmp_path: Path) -> None:
         folder = write_run(tmp_path)
@@ -535,7 +549,9 @@ class TestCommand:
     def test_folders_that_may_become_runs(self, tmp_path: Path) -> None:
         check_folder(tmp_path / "later")
         check_folder(tmp_path)
-        (tmp_path / "config.yaml.tmp").write_text("half of it")
+        # What a run writes before its config, since it settles its learning rate first.
+        for name in ("config.yaml.tmp", "find_lr.csv", "find_lr.svg"):
+            (tmp_path / name).write_text("half of it")
         check_folder(tmp_path)
 
     @pytest.mark.parametrize("port", [-1, 65536])
@@ -668,6 +684,10 @@ class TestBrowser:
                 image.evaluate("one => one.decode()")  # waits until it is there
                 assert image.evaluate("one => one.naturalWidth") == 40
             assert page.locator("#worst").get_attribute("alt")
+            mistakes(folder, epoch=3, sheet=None)  # no picture could be read
+            shows("#mistakes-about", "Epoch 3: 1 of 40")
+            assert page.locator("#worst-rows").is_visible()
+            assert not page.locator("#worst").is_visible()
             labels = page.locator("svg[role=img]").evaluate_all(
                 "all => all.map(one => one.getAttribute('aria-label'))"
             )

@@ -87,7 +87,12 @@ def _kept_pairs(hashes: Sequence[str], looks: Looks, show_progress: bool) -> lis
     """Return positions of pictures that are near copies; found once for each set of pictures."""
     content, first = _distinct(hashes)
     thumbs = looks["thumb"][first]
-    pairs = keep(place_of(True), _key(content), lambda: near_pairs(thumbs, show_progress))
+    pairs = keep(
+        place_of(True),
+        _key(content),
+        lambda: near_pairs(thumbs, show_progress),
+        "looking for copies",
+    )
     return [(first[a], first[b]) for a, b in pairs.tolist()]
 
 

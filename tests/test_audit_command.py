@@ -23,8 +23,9 @@ from src import audit
 from src.audit import main, parser
 from src.calibration import Decision
 from src.data.home import cache_home
-from src.data.index import Index, list_data
+from src.data.index import Index, Listing, list_data
 from src.data.insects import draw
+from src.data.inspection import Inspected, inspect
 from src.data.scans import scan
 from src.doubt import doubted
 from src.results import write_scores
@@ -417,7 +418,22 @@ class TestRefuses:
             ([], r"there are no data: give --data\.root a folder or a CSV, or --run_dir"),
             (["--data.root", ""], r"--data\.root is empty"),
             (["--data.root", "insect"], r"no folder or file .*insect\. did you mean 'insects'"),
-            (["--data.root", "insects/train/bee"], r"bee holds no class folders"),
+            (
+                ["--data.root", "insects/train/bee"],
+                r"bee holds no class folders \(found: 4 files, 0\.png among them\)\. Expected is a "
+                r"folder for each class: .*bee/<class>/<picture>, or "
+                r".*bee/train/<class>/<picture>\. Sort .* or give another folder: --data\.root DIR",
+            ),
+            (["--data.root", "void"], r"void holds no class folders \(found: nothing\)\. Expected"),
+            (
+                ["--data.root", "hollow"],
+                r"The 3 class folders of .*hollow are empty: ant, bee, wasp\. Put pictures in",
+            ),
+            (["--data.root", "bare"], r"bare/train holds no class folders \(found: nothing\)\."),
+            (
+                ["--data.root", "unsorted"],
+                r"unsorted/test holds no class folders \(found: 1 file, 0\.png\)\. Expected",
+            ),
             (data_with("--run_dir", "nowhere"), r"--run_dir nowhere: there is no such folder"),
             (data_with("--out", "insects/out"), r"--out insects/out lies inside --data\.root"),
             (data_with("--out", "insects"), r"--out insects lies inside --data\.root insects"),
@@ -436,7 +452,11 @@ class TestRefuses:
     ) -> None:
         monkeypatch.setattr(audit, "inspect", None)
         Path("file.csv").write_text("path,label\ninsects/train/bee/0.png,bee\n")
-        Path("folder.csv").mkdir()
+        for name in ("folder.csv", "void", "hollow/bee", "hollow/ant", "hollow/wasp", "bare/train"):
+            Path(name).mkdir(parents=True)
+        for name in ("test", "train"):
+            Path("unsorted", name).mkdir(parents=True)
+            shutil.copy("insects/train/bee/0.png", f"unsorted/{name}")
         code, out, err = run(*words)
         assert (code, out) == (2, "")
         assert re.search(message, err)
@@ -456,11 +476,88 @@ class TestRefuses:
         assert code == 2
         assert re.search(r"cache folder .* lies inside --data\.root", err)
 
-    def test_a_place_that_cant_be_written(self, root: Path, run: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-        code, _, err = run("--data.root", root, "--out", "out")
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--out", "shut/out"], r"--out shut/out: nothing can be written into .*shut \("),
+            (["--fix", "shut/left.csv"], r"--fix shut/left\.csv: nothing can be written into "),
+            (["--fix", "shut/new/left.csv"], r"--fix shut/new/left\.csv: nothing can be written"),
+        ],
+    )
+    def test_a_place_that_cant_be_written(
+        self, words: Sequence[str], said: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        """A folder that is shut to everybody, the administrator of the machine too."""
+        Path("shut").mkdir()
+        touch = Path.touch
+
+        def shut(path: Path, *args: Any, **options: Any) -> None:
+            if path.parent.name == "shut":
+                raise PermissionError(13, "Permission denied", str(path))
+            touch(path, *args, **options)
+
+        monkeypatch.setattr(Path, "touch", shut)
+        monkeypatch.setattr(audit, "inspect", None)
+        code, out, err = run("--data.root", root, *words)
+        assert (code, out) == (2, "")
+        assert re.search(said, err) and "Permission denied" in err and ".tmp" not in err
+        assert err.rstrip().endswith("Give another place, or make it writable.")
+        assert list(Path("shut").iterdir()) == []
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="not on this system: /proc")
+    @pytest.mark.parametrize(("option", "name"), [("--out", "out"), ("--fix", "left.csv")])
+    def test_a_file_system_that_takes_no_files(
+        self, option: str, name: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(audit, "inspect", None)
+        code, _, err = run("--data.root", root, option, f"/proc/{name}")
         assert code == 2
-        assert re.search(r"--out out: nothing can be written into ", err)
+        assert f"error: {option} /proc/{name}: nothing can be written into /proc (" in err
+
+    def test_a_name_that_is_too_long(self, root: Path, run: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr(audit, "inspect", None)
+        code, _, err = run("--data.root", root, "--fix", f"{'x' * 250}.csv")
+        assert code == 2
+        assert "x.csv: " in err and "File name too long" in err
+
+    def test_the_look_before_leaves_nothing(self, root: Path, run: Any) -> None:
+        Path("left.csv").write_text("an old one")
+        assert run("--data.root", root, "--out", "new/out", "--fix", "left.csv")[0] == 0
+        assert sorted(path.name for path in Path().iterdir()) == ["insects", "left.csv", "new"]
+        assert Path("left.csv").read_text("utf-8").startswith("path,label")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--out", "out"], r"error: --out out can't be written: Is a directory"),
+            (["--out", "fine", "--fix", "left.csv"], r"error: --fix left\.csv can't be written: "),
+        ],
+    )
+    def test_what_gets_in_the_way_meanwhile(
+        self, words: Sequence[str], said: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        def slowly(listing: Listing) -> Inspected:
+            Path("out/audit.html").mkdir(parents=True)
+            Path("left.csv").mkdir()
+            return inspect(listing)
+
+        monkeypatch.setattr(audit, "inspect", slowly)
+        code, _, err = run("--data.root", root, *words)
+        assert code == 2
+        assert re.search(said, err)
+        assert "Traceback" not in err and ".tmp" not in err
+
+    def test_a_full_disk(self, root: Path, run: Any, monkeypatch: Any) -> None:
+        def full(path: Path, *_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device", f"{path}.tmp")
+
+        monkeypatch.setattr(audit, "write_text", full)
+        code, _, err = run("--data.root", root, "--out", "out")
+        assert code == 1
+        assert err == (
+            "error: --out out can't be written: No space left on device. Free some space; a second "
+            "look at the same files is quick.\n"
+        )
 
     def test_ctrl_c(self, root: Path, run: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr(audit, "inspect", lambda _: os.kill(os.getpid(), signal.SIGINT))

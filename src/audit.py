@@ -202,7 +202,7 @@ def fix(path: Path, found: Inspected) -> list[str]:
     left = write_fixed(path, found.root, findings, found.sizes, found.groups)
     lines = [f"{len(left):,} of {len(findings.paths):,} pictures are left in {path}"]
     lost = sorted({*findings.labels} - {findings.labels[i] for i in left})
-    return [*lines, f"WARNING: of {', '.join(lost)} none is left"] if lost else lines
+    return [*lines, _visible(f"WARNING: of {', '.join(lost)} none is left")] if lost else lines
 
 
 def summary(findings: Findings) -> list[str]:
@@ -222,14 +222,18 @@ def summary(findings: Findings) -> list[str]:
     lines += _some([f"{path}: {reason}" for path, reason in findings.damaged])
     for note in findings.notes:
         lines.append(f"note: {note.note}{f' ({len(note.paths):,})' if note.paths else ''}")
-    return [*lines, verdict(findings)]
+    return [_visible(line) for line in (*lines, verdict(findings))]
 
 
 def _some(items: Sequence[str]) -> list[str]:
-    """Return the first items, indented, each on a line whatever a file's name holds."""
-    shown = [item.replace("\n", "\\n").replace("\r", "\\r") for item in items[:_SHOWN]]
+    """Return the first items, indented."""
     more = [f"and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
-    return [f"  {line}" for line in (*shown, *more)]
+    return [f"  {line}" for line in (*items[:_SHOWN], *more)]
+
+
+def _visible(line: str) -> str:
+    """Return one line without what moves the cursor or commands a terminal, whatever names hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def say(text: str) -> None:

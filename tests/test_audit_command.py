@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -391,6 +393,39 @@ class TestOddData:
         assert "1 of the files have names that are no UTF-8" in err
         assert Path("out/audit.html").exists() and not Path("left.csv").exists()
 
+    def test_a_terminal_gets_no_commands_from_names(self, root: Path, run: Any) -> None:
+        for name in ("\x1b[31mred.png", "r\u202egnp.png", "tab\t.png"):
+            shutil.copy(root / "train/bee/0.png", root / "train/bee" / name)
+        (root / "train/bee/\x1b.png").touch()
+        for split in ("train", "test"):
+            (root / split / "bee").rename(root / split / "b\nee")
+        shutil.rmtree(root / "test/b\nee")
+        _, out, _ = run("--data.root", root, "--out", "out")
+        assert all(line.isprintable() for line in out.splitlines())
+        assert r"train/b\nee/\x1b[31mred.png" in out and r"r\u202egnp.png" in out
+        assert r"note: test has no picture of b\nee" in out
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+    def test_pipes_are_passed_over(self, root: Path, run: Any) -> None:
+        os.mkfifo(root.parent / "pipe")
+        os.mkfifo(root / "train/bee/pipe.png")
+        (root / "train/bee/linked.png").symlink_to(root.parent / "pipe")
+        (root / "train/bee/gone.png").symlink_to("nowhere")
+        run("--data.root", root, "--out", "out")
+        found = read(Path("out"))
+        assert found["n"] == 15
+        assert [file["path"] for file in found["damaged"]] == ["train/bee/gone.png"]
+
+    def test_a_picture_too_large_to_decode(self, root: Path, run: Any) -> None:
+        save(Image.new("L", (4, 4)), root / "train/bee/bomb.png")
+        content = bytearray((root / "train/bee/bomb.png").read_bytes())
+        content[16:24] = struct.pack(">II", 60_000, 60_000)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        (root / "train/bee/bomb.png").write_bytes(content)
+        assert run("--data.root", root, "--out", "out")[0] == 1
+        (file,) = read(Path("out"))["damaged"]
+        assert file["reason"].startswith("too many pixels (at most 178,956,970")
+
     @pytest.mark.parametrize("count", [1, 2])
     def test_few_pictures(self, count: int, root: Path, run: Any) -> None:
         for path in sorted(root.rglob("*.png"))[count:]:
@@ -434,6 +469,15 @@ class TestRefuses:
                 ["--data.root", "unsorted"],
                 r"unsorted/test holds no class folders \(found: 1 file, 0\.png\)\. Expected",
             ),
+            (
+                ["--data.root", "pipe"],
+                r"/pipe is neither a folder nor a file\. --data\.root takes a",
+            ),
+            (["--data.root", "circle"], r"up is the folder .*circle/bee again, .* Remove the link"),
+            (
+                ["--data.root", "itself"],
+                r"itself/bee/0\.png is a symbolic link that leads back to itself\. Remove the link",
+            ),
             (data_with("--run_dir", "nowhere"), r"--run_dir nowhere: there is no such folder"),
             (data_with("--out", "insects/out"), r"--out insects/out lies inside --data\.root"),
             (data_with("--out", "insects"), r"--out insects lies inside --data\.root insects"),
@@ -454,6 +498,10 @@ class TestRefuses:
         Path("file.csv").write_text("path,label\ninsects/train/bee/0.png,bee\n")
         for name in ("folder.csv", "void", "hollow/bee", "hollow/ant", "hollow/wasp", "bare/train"):
             Path(name).mkdir(parents=True)
+        os.mkfifo("pipe")
+        for name, above in (("circle/bee/up", "."), ("itself/bee/0.png", "0.png")):
+            Path(name).parent.mkdir(parents=True)
+            Path(name).symlink_to(above)
         for name in ("test", "train"):
             Path("unsorted", name).mkdir(parents=True)
             shutil.copy("insects/train/bee/0.png", f"unsorted/{name}")

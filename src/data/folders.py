@@ -125,6 +125,11 @@ def _scan(folder: str) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
+    except NotADirectoryError as error:
+        raise UserError(
+            f"{folder} is neither a folder nor a file. --data.root takes a folder with a folder "
+            "for each class, or a CSV with path,label."
+        ) from error
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror or error}.") from error
 
@@ -143,7 +148,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _loop(entry.path) from error
+            raise UserError(
+                f"{entry.path} is a symbolic link that leads back to itself. Remove the link."
+            ) from error
         raise UserError(f"{entry.path} can't be read: {error.strerror or error}.") from error
 
 
@@ -170,7 +177,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], files: list[str]) ->
             if real in above:
                 raise _loop(entry.path)
             passed_over += _walk(entry.path, f"{prefix}{entry.name}/", (*above, real), files)
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is for the audit to name
+        elif entry.is_file() or not os.path.exists(entry.path):  # a link to nothing: a damaged file
             files.append(prefix + entry.name)
         else:  # a pipe or a socket, on which a read may wait for ever
             passed_over += 1

@@ -82,6 +82,7 @@ class Page(HTMLParser):
         super().__init__()
         self.sections: list[str] = []
         self.pictures: list[tuple[str, str]] = []
+        self.sizes: list[tuple[int, int]] = []
         self.addresses: list[str] = []
         self.text = ""
         self.html = (folder / "audit.html").read_text("utf-8")
@@ -93,6 +94,7 @@ class Page(HTMLParser):
             self.sections.append(found["id"])
         if tag == "img":
             self.pictures.append((found["alt"], found["src"]))
+            self.sizes.append((int(found["width"]), int(found["height"])))
         self.addresses += [found[name] for name in ("src", "href", "action") if name in found]
         assert tag not in ("script", "link", "iframe")
 
@@ -271,10 +273,13 @@ class TestFaults:
         shown = [alt for alt, _ in page.pictures]
         assert shown[:2] == ["train/bee/wrong.jpg", "train/wasp/0.png"]
         assert len(shown) == 2 + 2 + 2 + 7
-        for _, uri in page.pictures:
+        for (_, uri), size in zip(page.pictures, page.sizes, strict=True):
             kind, _, data = uri.partition(",")
             assert kind == "data:image/jpeg;base64"
-            assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) <= 200
+            shown_size = Image.open(io.BytesIO(base64.b64decode(data))).size
+            assert max(shown_size) <= 200
+            assert size[0] * shown_size[1] == pytest.approx(size[1] * shown_size[0], rel=0.03)
+        assert "--fix OUT.csv writes a CSV" in page.text
         assert "python -m src.audit --data.root" in page.text
 
     def test_the_csv_that_is_left(self, planted: Path, run: Any) -> None:

@@ -149,7 +149,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UserError(
-                f"Symbolic links lead in a circle: {entry.path} leads back to itself. Remove the link."
+                f"Symbolic links lead in a circle: {entry.path} leads back to itself. Remove the "
+                "link."
             ) from error
         raise UserError(f"{entry.path} can't be read: {error.strerror or error}.") from error
 

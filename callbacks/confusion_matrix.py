@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from callbacks.sheets import INK, PAPER, SOFT, Font, font, shortened
-from callbacks.shown import AfterValidation, show_picture
+from callbacks.shown import AfterValidation
 from src.counting import confusion_counts
 from src.table import Int64s
 
@@ -44,7 +44,7 @@ class ConfusionMatrix(AfterValidation):
         rows, classes = module.table.labelled(), trainer.datamodule.classes  # type: ignore[attr-defined]
         predicted = module.decision.predicted(rows.logits)
         counts = confusion_counts(rows.target, predicted, len(classes))
-        show_picture(trainer, "confusion", epoch, draw_confusion(counts, classes, epoch))
+        self.show_picture(trainer, "confusion", epoch, draw_confusion(counts, classes, epoch))
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,22 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Trainer
 
-from callbacks.shown import AfterValidation, check_least, show_table
-from src.run import RunFolder, write_text
-from src.scored import csv_text
-from src.table import UNLABELLED
+from callbacks.shown import TO_FOLDER, AfterValidation, check_least
+from src.run import RunFolder
+from src.scored import write_scored
+from src.table import UNLABELLED, Table
 
-_FIRST = ("index", "path", "label", "predicted_class")
 _NAME = re.compile(r"val-epoch-(\d+)\.csv")
 
 
 class PredictionTable(AfterValidation):
-    """Writes RUN/tables/val-epoch-<n>.csv: index, path, label, predicted_class, prob_<class>...
+    """Writes RUN/tables/val-epoch-<n>.csv: path, label, predicted_class, prob_<class>...
 
-    A row for each validation picture, in the order of the data. Classes and probabilities are those
-    of the epoch's decision: its temperature and its threshold. Of several validations in one epoch
-    the last stays. Also sends `max_rows` of the rows, evenly spread, to Weights & Biases.
+    A row for each validation picture, in the order of the data, written as `validate` writes them.
+    Classes and probabilities are those of the epoch's decision: its temperature and its threshold.
+    Of several validations in one epoch the last stays. Also sends `max_rows` of the rows, evenly
+    spread, to Weights & Biases. Nothing is kept from one validation to the next; while it writes,
+    the text of the whole table lies in memory.
 
     Args:
         every_n_epochs: How often, from 1; the first and the last epoch are always written.
@@ -40,19 +41,18 @@ class PredictionTable(AfterValidation):
 
     def look(self, trainer: Trainer, module: Any, epoch: int) -> None:
         """Write the table of a validation, and let the oldest go."""
-        about: Any = trainer
-        classes = about.datamodule.classes
-        columns = [*_FIRST, *(f"prob_{name}" for name in classes)]
-        rows = _rows(module, about.datamodule.validated().index.paths, classes)
-        folder = RunFolder(trainer.default_root_dir)
-        folder.tables.mkdir(parents=True, exist_ok=True)
-        text = csv_text([columns, *([*map(str, row)] for row in rows)])
-        write_text(folder.tables / f"val-epoch-{epoch}.csv", text, errors="surrogateescape")
-        self._thin(folder, epoch)
-        if self.max_rows and rows:
-            places = np.linspace(0, len(rows) - 1, min(self.max_rows, len(rows)))
-            sent = [rows[place] for place in places.round().astype(int)]
-            show_table(trainer, "predictions", columns, sent)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        paths, folder = data.validated().index.paths, RunFolder(trainer.default_root_dir)
+        target = folder.tables / f"val-epoch-{epoch}.csv"
+        # Logits may be no numbers, where nothing guards the run.
+        with self.attempt(*TO_FOLDER), np.errstate(invalid="ignore"):
+            folder.tables.mkdir(parents=True, exist_ok=True)
+            write_scored(target, paths, module.table, data.classes, module.decision)
+            self._thin(folder, epoch)
+        if self.max_rows and len(module.table.index):
+            columns = ["path", "label", "predicted_class", *(f"prob_{c}" for c in data.classes)]
+            rows = _spread_rows(module, paths, data.classes, self.max_rows)
+            self.show_table(trainer, "predictions", columns, rows)
 
     def _thin(self, folder: RunFolder, epoch: int) -> None:
         """Remove all but the newest tables up to this epoch; later ones are of a run cut back."""
@@ -66,14 +66,19 @@ class PredictionTable(AfterValidation):
             found[number].unlink(missing_ok=True)
 
 
-def _rows(module: Any, paths: tuple[str, ...], classes: tuple[str, ...]) -> list[list[Any]]:
-    """Return a row for each picture of the table: numbers as numbers, names as text."""
+def _spread_rows(
+    module: Any, paths: tuple[str, ...], classes: tuple[str, ...], most: int
+) -> list[list[Any]]:
+    """Return up to so many rows, evenly spread: numbers as numbers, names as text."""
     table, decision = module.table, module.decision
-    with np.errstate(invalid="ignore"):  # logits may be no numbers, where nothing guards the run
-        named, shares = decision.predicted(table.logits), decision.probabilities(table.logits)
+    places = np.linspace(0, len(table.index) - 1, min(most, len(table.index)))
+    at = places.round().astype(np.int64)
+    sent = Table(table.index[at], table.target[at], table.logits[at])
+    with np.errstate(invalid="ignore"):
+        named, shares = decision.predicted(sent.logits), decision.probabilities(sent.logits)
     return [
-        [at, paths[at], "" if true == UNLABELLED else classes[true], classes[winner], *row]
-        for at, true, winner, row in zip(
-            *(part.tolist() for part in (table.index, table.target, named, shares)), strict=True
+        [paths[index], "" if true == UNLABELLED else classes[true], classes[winner], *row]
+        for index, true, winner, row in zip(
+            *(part.tolist() for part in (sent.index, sent.target, named, shares)), strict=True
         )
     ]

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.sheets import contact_sheet
-from callbacks.shown import keeps, show_picture, warn_of_disk
+from callbacks.shown import BestEffort, check_least, keeps
 
 
-class SampleImages(Callback):
+class SampleImages(BestEffort):
     """Writes RUN/pictures/train-epoch-<n>.png: the first batch of an epoch, with its labels.
 
     Also sends it to Weights & Biases and TensorBoard where they log the run. A step is held up by
@@ -19,11 +19,15 @@ class SampleImages(Callback):
     Args:
         every_n_epochs: How often, from 1; the first epoch is always shown.
         max_images: Pictures in one sheet, from 1.
+
+    Raises:
+        UserError: for a value out of range.
     """
 
     def __init__(self, every_n_epochs: int = 10, max_images: int = 16) -> None:
-        if every_n_epochs < 1 or max_images < 1:
-            raise ValueError("every_n_epochs and max_images of SampleImages must be 1 or more.")
+        super().__init__()
+        check_least(self, "every_n_epochs", every_n_epochs)
+        check_least(self, "max_images", max_images)
         self.every_n_epochs, self.max_images = every_n_epochs, max_images
         self._seen: tuple[Tensor, Tensor] | None = None  # pictures and targets, on the device
 
@@ -48,7 +52,4 @@ class SampleImages(Callback):
         self._seen = None
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
         sheet = contact_sheet(list(images), [(classes[target],) for target in targets.tolist()])
-        try:
-            show_picture(trainer, "train", trainer.current_epoch + 1, sheet)
-        except OSError as error:
-            warn_of_disk(self, error)
+        self.show_picture(trainer, "train", trainer.current_epoch + 1, sheet)

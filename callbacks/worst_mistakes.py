@@ -7,7 +7,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from callbacks.sheets import contact_sheet
-from callbacks.shown import AfterValidation, check_least, show_picture
+from callbacks.shown import OF_PICTURES, AfterValidation, check_least
 from src.calibration import Decision
 from src.mistakes import mistakes
 from src.run import RunFolder, write_json
@@ -40,23 +40,31 @@ class WorstMistakes(AfterValidation):
         """Write the sheet and the list."""
         about: Any = trainer
         found = find_mistakes(module.table, module.decision, self.max_images)
-        worst = found.worst
         pictures, classes = about.datamodule.validated(), about.datamodule.classes
-        name = None
-        if worst:
-            images = [pictures.pixels(trainer.current_epoch, one.index) for one in worst]
-            sheet = contact_sheet(images, [one.caption(classes) for one in worst])
-            name = show_picture(trainer, "worst", epoch, sheet)
-        folder = RunFolder(trainer.default_root_dir)
-        folder.tables.mkdir(parents=True, exist_ok=True)
+        captions = {one.index: one.caption(classes) for one in found.worst}
         content = {
             "epoch": epoch,
             "pictures": found.num_pictures,
             "mistakes": found.num_mistakes,
-            "sheet": name,
-            "worst": [one.to_dict(pictures.index.paths, classes) for one in worst],
+            "sheet": self._show_sheet(trainer, pictures, captions, epoch),
+            "worst": [one.to_dict(pictures.index.paths, classes) for one in found.worst],
         }
+        folder = RunFolder(trainer.default_root_dir)
+        folder.tables.mkdir(parents=True, exist_ok=True)
         write_json(folder.tables / "worst.json", content)
+
+    def _show_sheet(
+        self, trainer: Trainer, pictures: Any, captions: dict[int, tuple[str, str]], epoch: int
+    ) -> str | None:
+        """Return the name of the sheet of what can be read; None if there is none."""
+        images: dict[int, Any] = {}
+        for index in captions:
+            with self.attempt(*OF_PICTURES):
+                images[index] = pictures.pixels(epoch - 1, index)
+        if not images:
+            return None
+        sheet = contact_sheet([*images.values()], [captions[index] for index in images])
+        return self.show_picture(trainer, "worst", epoch, sheet)
 
 
 @dataclass(frozen=True)

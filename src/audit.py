@@ -1,9 +1,11 @@
 """Says what is wrong with a data set: `python -m src.audit --data.root DIR`."""
 
 import argparse
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from src.data.fixing import write_fixed
 from src.data.index import Index, Listing, list_found
 from src.data.inspection import Inspected, inspect
 from src.doubt import read_all_scored, suspicious
-from src.errors import UserError
+from src.errors import RunFailureError, UserError
 from src.failures import Parser, end_with_message
 from src.run import RunFolder, write_json, write_text
 from src.scored import Scored
@@ -36,10 +38,13 @@ def main(args: Sequence[str] | None = None) -> int:
         notes = (*data.notes, *found.findings.notes, *suspicious(data.scored, found.findings.paths))
         found = replace(found, findings=replace(found.findings, notes=notes))
         folder = options.out or _OUT / f"{data.name}-{found.fingerprint[:12]}"
-        write_findings(folder, data.name, found, [*PROGRAM.split(), *words])
+        with _writing(f"--out {folder}"):
+            write_findings(folder, data.name, found, [*PROGRAM.split(), *words])
         say("\n".join(summary(found.findings)))
         if options.fix is not None:
-            say("\n".join(fix(options.fix, found)))
+            with _writing(f"--fix {options.fix}"):
+                left = fix(options.fix, found)
+            say("\n".join(left))
         say(str(folder / "audit.html"))
         outcome.code = int(found.findings.falsify)
     return outcome.code
@@ -136,28 +141,50 @@ def check_targets(out: Path | None, fixed: Path | None, root: Path) -> None:
         UserError: that says so.
     """
     check_place(True, root)
-    _check_target(f"--out {out or _OUT}", out or _OUT, root)
+    _check_target(f"--out {out or _OUT}", (out or _OUT) / "audit.html", root)
     if fixed is None:
         return
     if fixed.suffix.lower() != ".csv" or fixed.is_dir():
         raise UserError(f"--fix {fixed}: give the name of a file that ends in .csv.")
     if root.is_file() and fixed.resolve() == root.resolve():
         raise UserError(f"--fix {fixed} is the data itself, which stays as it is. Give another.")
-    _check_target(f"--fix {fixed}", fixed.parent, root)
+    _check_target(f"--fix {fixed}", fixed, root)
 
 
-def _check_target(option: str, folder: Path, root: Path) -> None:
-    inside = folder.resolve()
+def _check_target(option: str, file: Path, root: Path) -> None:
+    inside = file.parent.resolve()
     if root.is_dir() and root.resolve() in (inside, *inside.parents):
         raise UserError(
             f"{option} lies inside --data.root {root}: what is written would become data. Give a "
             "place outside."
         )
-    there = next(path for path in (inside, *inside.parents) if path.exists())
+    there = next(path for path in (inside, *inside.parents) if os.path.exists(path))
     if not there.is_dir():
         raise UserError(f"{option}: {there} is a file. Give a place in a folder.")
-    if not os.access(there, os.W_OK):
-        raise UserError(f"{option}: nothing can be written into {there}. Give another place.")
+    trial = there / f".{file.name}.{os.getpid()}.tmp"
+    try:  # the one sure test: an administrator may write where nothing can be written
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{option}: nothing can be written into {there} ({error.strerror or error}). Give "
+            "another place, or make it writable."
+        ) from error
+
+
+@contextmanager
+def _writing(option: str) -> Iterator[None]:
+    """Name the option where what it asks for can't be written after all."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename2})" if error.filename2 else ""  # the first is a temporary file
+        what = f"{option} can't be written: {error.strerror or error}{where}."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunFailureError(
+                f"{what} Free some space; a second look at the same files is quick."
+            ) from error
+        raise UserError(f"{what} Give another place.") from error
 
 
 def write_findings(folder: Path, name: str, found: Inspected, command: Sequence[str]) -> None:
@@ -175,7 +202,7 @@ def fix(path: Path, found: Inspected) -> list[str]:
     left = write_fixed(path, found.root, findings, found.sizes, found.groups)
     lines = [f"{len(left):,} of {len(findings.paths):,} pictures are left in {path}"]
     lost = sorted({*findings.labels} - {findings.labels[i] for i in left})
-    return [*lines, f"WARNING: of {', '.join(lost)} none is left"] if lost else lines
+    return [*lines, _visible(f"WARNING: of {', '.join(lost)} none is left")] if lost else lines
 
 
 def summary(findings: Findings) -> list[str]:
@@ -195,14 +222,18 @@ def summary(findings: Findings) -> list[str]:
     lines += _some([f"{path}: {reason}" for path, reason in findings.damaged])
     for note in findings.notes:
         lines.append(f"note: {note.note}{f' ({len(note.paths):,})' if note.paths else ''}")
-    return [*lines, verdict(findings)]
+    return [_visible(line) for line in (*lines, verdict(findings))]
 
 
 def _some(items: Sequence[str]) -> list[str]:
-    """Return the first items, indented, each on a line whatever a file's name holds."""
-    shown = [item.replace("\n", "\\n").replace("\r", "\\r") for item in items[:_SHOWN]]
+    """Return the first items, indented."""
     more = [f"and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
-    return [f"  {line}" for line in (*shown, *more)]
+    return [f"  {line}" for line in (*items[:_SHOWN], *more)]
+
+
+def _visible(line: str) -> str:
+    """Return one line without what moves the cursor or commands a terminal, whatever names hold."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def say(text: str) -> None:

@@ -57,6 +57,7 @@ def audit_page(title: str, found: Inspected, command: Sequence[str]) -> str:
             "n": len(findings.paths) + len(findings.damaged),
             "fingerprint": found.fingerprint,
             "verdict": verdict(findings),
+            "copies": bool(copies.conflicts or copies.leaks or copies.duplicates),
             "tiles": [
                 ("label conflicts", len(copies.conflicts), "bad"),
                 ("leaks between splits", len(copies.leaks), "bad"),
@@ -104,21 +105,23 @@ class Shown:
 
     def __init__(self, found: Inspected) -> None:
         self.found = found
-        self._made: dict[int, dict[str, str]] = {}
+        self._made: dict[int, dict[str, str | int]] = {}
 
-    def __call__(self, i: int) -> dict[str, str]:
-        """Return path, picture and a few words of the picture at a position."""
+    def __call__(self, i: int) -> dict[str, str | int]:
+        """Return path, picture, its sides and a few words of the picture at a position."""
         if i not in self._made:
             self._made[i] = self._make(i)
         return self._made[i]
 
-    def _make(self, i: int) -> dict[str, str]:
+    def _make(self, i: int) -> dict[str, str | int]:
         findings = self.found.findings
         width, height = self.found.sizes[i]
         said = [findings.labels[i], findings.splits[i], f"{width} x {height}"]
         return {
             "path": findings.paths[i],
             "uri": _uri(self.found.root / findings.paths[i]),
+            "width": width,
+            "height": height,
             "about": ", ".join(part for part in said if part),
         }
 

@@ -30,7 +30,7 @@ def read_scores(path: Path) -> list[Row]:
 
 
 def _is_count(value: float | None) -> bool:
-    return value is not None and value >= 0
+    return value is not None and 0 <= value < 2**53
 
 
 def number(text: Any) -> float | None:
@@ -49,9 +49,34 @@ def known(row: Row, name: str) -> float:
     return value
 
 
-def steps_per_epoch(rows: Sequence[Row]) -> float:
-    """Return how many steps an epoch has, as far as validations tell; 0 before the first."""
-    return max((known(r, "step") / (known(r, "epoch") + 1) for r in rows), default=0.0)
+def steps_per_epoch(rows: Sequence[Row], interval: Any) -> float | None:
+    """Return how many steps an epoch has, None before the validations tell.
+
+    Args:
+        rows: Of metrics.csv.
+        interval: The Trainer's val_check_interval: a share of the epoch as a fraction, a whole
+            number of batches, a time, or None for the whole epoch.
+    """
+    least = max((known(r, "step") / (known(r, "epoch") + 1) for r in rows), default=0.0)
+    if not least or interval is None or (isinstance(interval, float) and interval >= 1):
+        return least or None
+    if known(rows[-1], "epoch") > 0:
+        return max(least, _steps_between_epochs(rows, interval))
+    if not isinstance(interval, float) or interval <= 0:
+        return None
+    return max(least, known(rows[-1], "step") / (len(rows) * interval))
+
+
+def _steps_between_epochs(rows: Sequence[Row], interval: Any) -> float:
+    """Return the steps from one epoch's first validation to the next one's; 0 if not known.
+
+    They come equally far into their epochs, also where the interval does not divide the epoch.
+    """
+    latest = next(row for row in rows if row["epoch"] == rows[-1]["epoch"])
+    epochs = known(latest, "epoch") - known(rows[0], "epoch")
+    if not isinstance(interval, int | float) or not epochs:
+        return 0.0
+    return (known(latest, "step") - known(rows[0], "step")) / epochs
 
 
 def progress_of(rows: Sequence[Row], trainer: Mapping[str, Any], since: float) -> dict[str, Any]:
@@ -68,21 +93,37 @@ def progress_of(rows: Sequence[Row], trainer: Mapping[str, Any], since: float) -
         epoch (validated ones), epochs, share (0 to 1), elapsed_seconds, left_seconds; None what is
         not known.
     """
-    epochs = _above_zero(trainer.get("max_epochs"))
-    last_seconds = known(rows[-1], "seconds") if rows else 0.0
-    found = {"epoch": 0, "epochs": epochs, "elapsed_seconds": last_seconds + since}
-    if not rows:
+    last: Row = rows[-1] if rows else {"epoch": -1.0, "step": 0.0, "seconds": 0.0}
+    found = {
+        "epoch": int(known(last, "epoch")) + 1,
+        "epochs": _above_zero(trainer.get("max_epochs")),
+        "elapsed_seconds": known(last, "seconds") + since,
+    }
+    step, end = known(last, "step"), _last_step(rows, trainer)
+    if not end or not step:
         return {**found, "share": None, "left_seconds": None}
-    step, found["epoch"] = known(rows[-1], "step"), int(known(rows[-1], "epoch")) + 1
-    ends = [epochs * steps_per_epoch(rows)] if epochs else []
-    ends += [most] if (most := _above_zero(trainer.get("max_steps"))) else []
-    if not ends or not step:
-        return {**found, "share": None, "left_seconds": None}
-    first = rows[-LATEST_ROWS] if len(rows) >= LATEST_ROWS else rows[0]
-    steps, seconds = step - known(first, "step"), last_seconds - known(first, "seconds")
-    pace = seconds / steps if steps > 0 else last_seconds / step
-    left = max(0.0, (min(ends) - step) * pace - since)
-    return {**found, "share": min(1.0, step / min(ends)), "left_seconds": left}
+    left = max(0.0, (end - step) * _pace(rows) - since)
+    return {**found, "share": min(1.0, step / end), "left_seconds": left}
+
+
+def _last_step(rows: Sequence[Row], trainer: Mapping[str, Any]) -> float | None:
+    """Return the number of steps that the run ends after; None if it is not known."""
+    epochs, most = _above_zero(trainer.get("max_epochs")), _above_zero(trainer.get("max_steps"))
+    steps = steps_per_epoch(rows, trainer.get("val_check_interval"))
+    if not epochs:
+        return most
+    if not steps:
+        return None
+    return min(epochs * steps, most or math.inf)
+
+
+def _pace(rows: Sequence[Row]) -> float:
+    """Return the wall seconds of a step by the latest validations; there is one with a step."""
+    first, last = rows[-LATEST_ROWS:][0], rows[-1]
+    steps = known(last, "step") - known(first, "step")
+    if steps <= 0:
+        return known(last, "seconds") / known(last, "step")
+    return (known(last, "seconds") - known(first, "seconds")) / steps
 
 
 def _above_zero(value: Any) -> int | None:
@@ -102,11 +143,19 @@ def best_of(rows: Sequence[Row], config: Mapping[str, Any]) -> dict[str, Any] | 
     return {"name": name, "value": best[name], "epoch": int(known(best, "epoch")) + 1}
 
 
-def curves_of(rows: Sequence[Row]) -> dict[str, list[float | None]]:
-    """Return the curves over epochs, thinned out evenly where there are very many points."""
+def curves_of(rows: Sequence[Row], trainer: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    """Return the curves over epochs, thinned out evenly where there are very many points.
+
+    While the length of an epoch is not known, the latest point stands at the end of the first one.
+
+    Args:
+        rows: Of metrics.csv.
+        trainer: That part of the config.
+    """
     every = math.ceil(len(rows) / _MOST_POINTS) or 1
     shown = [*reversed(rows[::-1][::every])]  # the latest is always among them
-    steps = steps_per_epoch(rows) or 1.0
+    steps = steps_per_epoch(rows, trainer.get("val_check_interval"))
+    steps = steps or max((known(row, "step") for row in rows), default=0.0) or 1.0
     return {
         "epoch": [known(row, "step") / steps for row in shown],
         **{name: [row.get(name) for row in shown] for name in CURVES},

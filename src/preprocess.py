@@ -229,7 +229,8 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
         image = converted if converted is not None else image
-    image = image.convert("RGB")
+    if image.mode != "RGB":  # else a copy for nothing
+        image = image.convert("RGB")
     return image if turn is None else image.transpose(turn)
 
 

@@ -107,8 +107,9 @@ def what_it_looks_at(judged: Judged) -> Section | None:
 
 def _filters(filters: Any) -> Part:
     kernels = filters[:_FILTERS]
+    some = "All" if len(kernels) == len(filters) else f"The first {len(kernels)} of"
     text = (
-        f"The first {len(kernels)} of {len(filters)} kernels of the first convolution, on red, "
+        f"{some} {len(filters)} kernels of the first convolution, on red, "
         "green and blue; grey is a weight of zero. Edges and colours are what a network begins "
         "with; what looks like noise has hardly been trained."
     )

@@ -87,7 +87,10 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} is a file. Give a run folder.")
     if not folder.is_dir() or RunFolder(folder).config.is_file():
         return
-    if inside := sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp")[:6]:
+    names = sorted(path.name for path in folder.iterdir())
+    # What a run writes before its config: half of that, and how it came to its learning rate.
+    early = {"find_lr.csv", "find_lr.svg"}
+    if inside := [name for name in names if not name.endswith(".tmp") and name not in early][:6]:
         raise UserError(
             f"{folder} is no run folder: it has no config.yaml (found: {', '.join(inside)}). Give "
             "the folder that fit printed last, or the one that a run will begin in."

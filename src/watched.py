@@ -40,6 +40,7 @@ def state_of(folder: RunFolder, now: float) -> dict[str, Any]:
         now: Seconds, by the clock of the files.
     """
     rows, config = read_scores(folder.metrics), _config(folder)
+    trainer = _part(config, "trainer")
     status, message = _status(folder, rows, now)
     begun = _changed(folder.metrics) if status == "running" else 0.0
     since = max(0.0, now - begun) if begun else 0.0
@@ -48,10 +49,10 @@ def state_of(folder: RunFolder, now: float) -> dict[str, Any]:
         "about": _about(config),
         "status": status,
         "message": message,
-        **progress_of(rows, _part(config, "trainer"), since),
+        **progress_of(rows, trainer, since),
         "latest": rows[-1] if rows else None,
         "best": best_of(rows, config),
-        "curves": curves_of(rows),
+        "curves": curves_of(rows, trainer),
         "mistakes": _mistakes(folder),
         "pictures": _newest(folder),
     }

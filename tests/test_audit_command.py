@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,8 +25,9 @@ from src import audit
 from src.audit import main, parser
 from src.calibration import Decision
 from src.data.home import cache_home
-from src.data.index import Index, list_data
+from src.data.index import Index, Listing, list_data
 from src.data.insects import draw
+from src.data.inspection import Inspected, inspect
 from src.data.scans import scan
 from src.doubt import doubted
 from src.results import write_scores
@@ -79,6 +82,7 @@ class Page(HTMLParser):
         super().__init__()
         self.sections: list[str] = []
         self.pictures: list[tuple[str, str]] = []
+        self.sizes: list[tuple[int, int]] = []
         self.addresses: list[str] = []
         self.text = ""
         self.html = (folder / "audit.html").read_text("utf-8")
@@ -90,6 +94,7 @@ class Page(HTMLParser):
             self.sections.append(found["id"])
         if tag == "img":
             self.pictures.append((found["alt"], found["src"]))
+            self.sizes.append((int(found["width"]), int(found["height"])))
         self.addresses += [found[name] for name in ("src", "href", "action") if name in found]
         assert tag not in ("script", "link", "iframe")
 
@@ -268,10 +273,13 @@ class TestFaults:
         shown = [alt for alt, _ in page.pictures]
         assert shown[:2] == ["train/bee/wrong.jpg", "train/wasp/0.png"]
         assert len(shown) == 2 + 2 + 2 + 7
-        for _, uri in page.pictures:
+        for (_, uri), size in zip(page.pictures, page.sizes, strict=True):
             kind, _, data = uri.partition(",")
             assert kind == "data:image/jpeg;base64"
-            assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) <= 200
+            shown_size = Image.open(io.BytesIO(base64.b64decode(data))).size
+            assert max(shown_size) <= 200
+            assert size[0] * shown_size[1] == pytest.approx(size[1] * shown_size[0], rel=0.03)
+        assert "--fix OUT.csv writes a CSV" in page.text
         assert "python -m src.audit --data.root" in page.text
 
     def test_the_csv_that_is_left(self, planted: Path, run: Any) -> None:
@@ -390,6 +398,39 @@ class TestOddData:
         assert "1 of the files have names that are no UTF-8" in err
         assert Path("out/audit.html").exists() and not Path("left.csv").exists()
 
+    def test_a_terminal_gets_no_commands_from_names(self, root: Path, run: Any) -> None:
+        for name in ("\x1b[31mred.png", "r\u202egnp.png", "tab\t.png"):
+            shutil.copy(root / "train/bee/0.png", root / "train/bee" / name)
+        (root / "train/bee/\x1b.png").touch()
+        for split in ("train", "test"):
+            (root / split / "bee").rename(root / split / "b\nee")
+        shutil.rmtree(root / "test/b\nee")
+        _, out, _ = run("--data.root", root, "--out", "out")
+        assert all(line.isprintable() for line in out.splitlines())
+        assert r"train/b\nee/\x1b[31mred.png" in out and r"r\u202egnp.png" in out
+        assert r"note: test has no picture of b\nee" in out
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+    def test_pipes_are_passed_over(self, root: Path, run: Any) -> None:
+        os.mkfifo(root.parent / "pipe")
+        os.mkfifo(root / "train/bee/pipe.png")
+        (root / "train/bee/linked.png").symlink_to(root.parent / "pipe")
+        (root / "train/bee/gone.png").symlink_to("nowhere")
+        run("--data.root", root, "--out", "out")
+        found = read(Path("out"))
+        assert found["n"] == 15
+        assert [file["path"] for file in found["damaged"]] == ["train/bee/gone.png"]
+
+    def test_a_picture_too_large_to_decode(self, root: Path, run: Any) -> None:
+        save(Image.new("L", (4, 4)), root / "train/bee/bomb.png")
+        content = bytearray((root / "train/bee/bomb.png").read_bytes())
+        content[16:24] = struct.pack(">II", 60_000, 60_000)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        (root / "train/bee/bomb.png").write_bytes(content)
+        assert run("--data.root", root, "--out", "out")[0] == 1
+        (file,) = read(Path("out"))["damaged"]
+        assert file["reason"].startswith("too many pixels (at most 178,956,970")
+
     @pytest.mark.parametrize("count", [1, 2])
     def test_few_pictures(self, count: int, root: Path, run: Any) -> None:
         for path in sorted(root.rglob("*.png"))[count:]:
@@ -417,7 +458,31 @@ class TestRefuses:
             ([], r"there are no data: give --data\.root a folder or a CSV, or --run_dir"),
             (["--data.root", ""], r"--data\.root is empty"),
             (["--data.root", "insect"], r"no folder or file .*insect\. did you mean 'insects'"),
-            (["--data.root", "insects/train/bee"], r"bee holds no class folders"),
+            (
+                ["--data.root", "insects/train/bee"],
+                r"bee holds no class folders \(found: 4 files, 0\.png among them\)\. Expected is a "
+                r"folder for each class: .*bee/<class>/<picture>, or "
+                r".*bee/train/<class>/<picture>\. Sort .* or give another folder: --data\.root DIR",
+            ),
+            (["--data.root", "void"], r"void holds no class folders \(found: nothing\)\. Expected"),
+            (
+                ["--data.root", "hollow"],
+                r"The 3 class folders of .*hollow are empty: ant, bee, wasp\. Put pictures in",
+            ),
+            (["--data.root", "bare"], r"bare/train holds no class folders \(found: nothing\)\."),
+            (
+                ["--data.root", "unsorted"],
+                r"unsorted/test holds no class folders \(found: 1 file, 0\.png\)\. Expected",
+            ),
+            (
+                ["--data.root", "pipe"],
+                r"/pipe is neither a folder nor a file\. --data\.root takes a",
+            ),
+            (["--data.root", "circle"], r"up is the folder .*circle/bee again, .* Remove the link"),
+            (
+                ["--data.root", "itself"],
+                r"circle: .*itself/bee/0\.png leads back to itself\. Remove the link",
+            ),
             (data_with("--run_dir", "nowhere"), r"--run_dir nowhere: there is no such folder"),
             (data_with("--out", "insects/out"), r"--out insects/out lies inside --data\.root"),
             (data_with("--out", "insects"), r"--out insects lies inside --data\.root insects"),
@@ -436,7 +501,15 @@ class TestRefuses:
     ) -> None:
         monkeypatch.setattr(audit, "inspect", None)
         Path("file.csv").write_text("path,label\ninsects/train/bee/0.png,bee\n")
-        Path("folder.csv").mkdir()
+        for name in ("folder.csv", "void", "hollow/bee", "hollow/ant", "hollow/wasp", "bare/train"):
+            Path(name).mkdir(parents=True)
+        os.mkfifo("pipe")
+        for name, above in (("circle/bee/up", "."), ("itself/bee/0.png", "0.png")):
+            Path(name).parent.mkdir(parents=True)
+            Path(name).symlink_to(above)
+        for name in ("test", "train"):
+            Path("unsorted", name).mkdir(parents=True)
+            shutil.copy("insects/train/bee/0.png", f"unsorted/{name}")
         code, out, err = run(*words)
         assert (code, out) == (2, "")
         assert re.search(message, err)
@@ -456,11 +529,88 @@ class TestRefuses:
         assert code == 2
         assert re.search(r"cache folder .* lies inside --data\.root", err)
 
-    def test_a_place_that_cant_be_written(self, root: Path, run: Any, monkeypatch: Any) -> None:
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-        code, _, err = run("--data.root", root, "--out", "out")
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--out", "shut/out"], r"--out shut/out: nothing can be written into .*shut \("),
+            (["--fix", "shut/left.csv"], r"--fix shut/left\.csv: nothing can be written into "),
+            (["--fix", "shut/new/left.csv"], r"--fix shut/new/left\.csv: nothing can be written"),
+        ],
+    )
+    def test_a_place_that_cant_be_written(
+        self, words: Sequence[str], said: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        """A folder that is shut to everybody, the administrator of the machine too."""
+        Path("shut").mkdir()
+        touch = Path.touch
+
+        def shut(path: Path, *args: Any, **options: Any) -> None:
+            if path.parent.name == "shut":
+                raise PermissionError(13, "Permission denied", str(path))
+            touch(path, *args, **options)
+
+        monkeypatch.setattr(Path, "touch", shut)
+        monkeypatch.setattr(audit, "inspect", None)
+        code, out, err = run("--data.root", root, *words)
+        assert (code, out) == (2, "")
+        assert re.search(said, err) and "Permission denied" in err and ".tmp" not in err
+        assert err.rstrip().endswith("Give another place, or make it writable.")
+        assert list(Path("shut").iterdir()) == []
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="not on this system: /proc")
+    @pytest.mark.parametrize(("option", "name"), [("--out", "out"), ("--fix", "left.csv")])
+    def test_a_file_system_that_takes_no_files(
+        self, option: str, name: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        monkeypatch.setattr(audit, "inspect", None)
+        code, _, err = run("--data.root", root, option, f"/proc/{name}")
         assert code == 2
-        assert re.search(r"--out out: nothing can be written into ", err)
+        assert f"error: {option} /proc/{name}: nothing can be written into /proc (" in err
+
+    def test_a_name_that_is_too_long(self, root: Path, run: Any, monkeypatch: Any) -> None:
+        monkeypatch.setattr(audit, "inspect", None)
+        code, _, err = run("--data.root", root, "--fix", f"{'x' * 250}.csv")
+        assert code == 2
+        assert "x.csv: " in err and "File name too long" in err
+
+    def test_the_look_before_leaves_nothing(self, root: Path, run: Any) -> None:
+        Path("left.csv").write_text("an old one")
+        assert run("--data.root", root, "--out", "new/out", "--fix", "left.csv")[0] == 0
+        assert sorted(path.name for path in Path().iterdir()) == ["insects", "left.csv", "new"]
+        assert Path("left.csv").read_text("utf-8").startswith("path,label")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--out", "out"], r"error: --out out can't be written: Is a directory"),
+            (["--out", "fine", "--fix", "left.csv"], r"error: --fix left\.csv can't be written: "),
+        ],
+    )
+    def test_what_gets_in_the_way_meanwhile(
+        self, words: Sequence[str], said: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        def slowly(listing: Listing) -> Inspected:
+            Path("out/audit.html").mkdir(parents=True)
+            Path("left.csv").mkdir()
+            return inspect(listing)
+
+        monkeypatch.setattr(audit, "inspect", slowly)
+        code, _, err = run("--data.root", root, *words)
+        assert code == 2
+        assert re.search(said, err)
+        assert "Traceback" not in err and ".tmp" not in err
+
+    def test_a_full_disk(self, root: Path, run: Any, monkeypatch: Any) -> None:
+        def full(path: Path, *_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device", f"{path}.tmp")
+
+        monkeypatch.setattr(audit, "write_text", full)
+        code, _, err = run("--data.root", root, "--out", "out")
+        assert code == 1
+        assert err == (
+            "error: --out out can't be written: No space left on device. Free some space; a second "
+            "look at the same files is quick.\n"
+        )
 
     def test_ctrl_c(self, root: Path, run: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr(audit, "inspect", lambda _: os.kill(os.getpid(), signal.SIGINT))

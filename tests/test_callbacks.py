@@ -21,6 +21,7 @@ from callbacks.sheets import contact_sheet
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.sampler import TrainBatches
+from src.errors import UserError
 from tests.cli.conftest import SIZE, make_pictures
 
 GAP, LINE = 12, 19  # white between the pictures, and below each for its name
@@ -200,7 +201,22 @@ class TestSampleImages:
         callback, trainer = SampleImages(), stub_trainer(tmp_path)
         callback.on_train_batch_end(trainer, MagicMock(), None, two_pictures(), 0)
         callback.on_train_epoch_end(trainer, MagicMock())
-        assert "WARNING: callbacks.SampleImages could not write" in capsys.readouterr().err
+        message = "WARNING: callbacks.SampleImages could not write into the run folder: "
+        assert capsys.readouterr().err.startswith(message)
+
+    def test_a_logger_that_fails_ends_no_training(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wandb = MagicMock(WandbLogger)
+        wandb.log_image.side_effect = RuntimeError("no such server")
+        callback, trainer = SampleImages(), stub_trainer(tmp_path, loggers=[wandb])
+        for _ in range(2):
+            callback.on_train_batch_end(trainer, MagicMock(), None, two_pictures(), 0)
+            callback.on_train_epoch_end(trainer, MagicMock())
+        assert capsys.readouterr().err == (
+            "WARNING: callbacks.SampleImages could not send a picture to Weights & Biases: no such "
+            "server. The training goes on without it.\n"
+        )
 
     def test_goes_to_the_loggers_that_can_show_it(self, tmp_path: Path) -> None:
         wandb, board, plain = MagicMock(WandbLogger), MagicMock(TensorBoardLogger), MagicMock()
@@ -218,10 +234,11 @@ class TestSampleImages:
         assert np.array_equal(pixels, stored)
         assert plain.mock_calls == []
 
-    @pytest.mark.parametrize("options", [{"every_n_epochs": 0}, {"max_images": 0}])
-    def test_values_out_of_range(self, options: dict[str, int]) -> None:
-        with pytest.raises(ValueError, match="every_n_epochs and max_images of"):
-            SampleImages(**options)
+    @pytest.mark.parametrize(("name", "value"), [("every_n_epochs", 0), ("max_images", -1)])
+    def test_values_out_of_range(self, name: str, value: int) -> None:
+        message = rf"^{name} of callbacks\.SampleImages is {value}; allowed is 1 or more\.$"
+        with pytest.raises(UserError, match=message):
+            SampleImages(**{name: value})
 
 
 def stub_trainer(folder: Path, **options: Any) -> Any:

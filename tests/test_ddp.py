@@ -234,7 +234,9 @@ def test_callbacks_that_look_on_show_the_pictures_of_both(
     assert "WARNING: callbacks." not in err
     with (run / "tables/val-epoch-3.csv").open() as file:
         found = list(csv.DictReader(file))
-    assert [int(row["index"]) for row in found] == [*range(13)]
+    with (run / "samples.csv").open() as file:
+        samples = [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+    assert [row["path"] for row in found] == samples and len(samples) == 13
     right = sum(row["label"] == row["predicted_class"] for row in found)
     assert right / 13 == last(run)["scores"]["val/accuracy"]
     assert json.loads((run / "tables/worst.json").read_text())["mistakes"] == 13 - right

@@ -1,7 +1,10 @@
 """Arrays that are kept: found again, whole or not at all, and bounded."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -44,6 +47,32 @@ def test_an_array_is_made_once(tmp_path: Path) -> None:
 def test_parts_of_a_key_do_not_run_together() -> None:
     assert array_key("ab", "c") != array_key("a", "bc")
     assert array_key("a", "b") == array_key("a", "b")
+
+
+@pytest.mark.parametrize("what", ["computing features", "looking for copies"])
+def test_who_waits_is_told_for_what(
+    what: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begun, go_on = Event(), Event()
+
+    def make() -> np.ndarray:
+        begun.set()
+        assert go_on.wait(10)
+        return ARRAY
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(keep, tmp_path, array_key("a"), make, what)
+        assert begun.wait(10)
+        second = pool.submit(keep, tmp_path, array_key("a"), Maker(), what)
+        other = keep(tmp_path, array_key("b"), Maker(), "something else")  # waits for nobody
+        said, deadline = "", time.monotonic() + 10
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said = capfd.readouterr().err
+        go_on.set()
+        np.testing.assert_array_equal(second.result(), first.result())
+    assert said == f"waiting for another process that is {what}\n"
+    np.testing.assert_array_equal(other, ARRAY + 1)
 
 
 def test_without_a_cache_nothing_is_kept() -> None:

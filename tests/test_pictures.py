@@ -21,6 +21,8 @@ from callbacks.shown import AfterValidation
 from callbacks.worst_mistakes import find_mistakes
 from src.calibration import Decision
 from src.errors import UserError
+from src.preprocess import BadImageError
+from src.scored import write_scored
 from src.table import Table
 from tests.cli.conftest import SIZE, make_pictures
 from tests.test_callbacks import fit, stub_trainer, tiles
@@ -128,8 +130,71 @@ class TestAfterValidation:
             (tmp_path / name).write_text("no folder can be made here")
         module = module_of([[0.9, 0.1]], [1])
         callback().on_validation_end(trainer_of(tmp_path, 1), module)
-        message = f"WARNING: callbacks.{callback.__name__} could not write its file: "
+        message = f"WARNING: callbacks.{callback.__name__} could not write into the run folder: "
         assert capsys.readouterr().err.startswith(message)
+
+    @pytest.mark.parametrize("callback", [PredictionTable, ConfusionMatrix, WorstMistakes])
+    def test_a_full_disk_keeps_nothing_from_the_loggers(
+        self, callback: type[AfterValidation], tmp_path: Path
+    ) -> None:
+        for name in ("pictures", "tables"):
+            (tmp_path / name).write_text("no folder can be made here")
+        wandb = MagicMock(WandbLogger)
+        trainer = trainer_of(tmp_path, 1, loggers=[wandb])
+        callback().on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        assert wandb.log_image.called or wandb.log_table.called
+
+    @pytest.mark.parametrize("error", [ValueError("no such server."), RuntimeError(), OSError(5)])
+    def test_a_logger_that_fails_ends_no_training(
+        self, error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        wandb, board = MagicMock(WandbLogger), MagicMock(TensorBoardLogger)
+        board.experiment = MagicMock()
+        wandb.log_image.side_effect = wandb.log_table.side_effect = error
+        board.experiment.add_image.side_effect = error
+        callbacks = [PredictionTable(), ConfusionMatrix(), WorstMistakes()]
+        for epoch in range(3):
+            for callback in callbacks:
+                trainer = trainer_of(tmp_path, 1, loggers=[wandb, board], current_epoch=epoch)
+                callback.on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        reason = {"ValueError": "no such server", "RuntimeError": "RuntimeError", "OSError": "5"}
+        end = f": {reason[type(error).__name__]}. The training goes on without it."
+        told = "WARNING: callbacks.{} could not send a {} to {}" + end
+        assert capsys.readouterr().err.splitlines() == [
+            told.format("PredictionTable", "table", "Weights & Biases"),
+            told.format("ConfusionMatrix", "picture", "Weights & Biases"),
+            told.format("ConfusionMatrix", "picture", "TensorBoard"),
+            told.format("WorstMistakes", "picture", "Weights & Biases"),
+            told.format("WorstMistakes", "picture", "TensorBoard"),
+        ]
+        assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
+            f"{kind}-epoch-{epoch}.png" for kind in ("confusion", "worst") for epoch in (1, 2, 3)
+        }
+        found = json.loads((tmp_path / "tables/worst.json").read_text())
+        assert (found["epoch"], found["sheet"]) == (3, "worst-epoch-3.png")
+
+    def test_another_fit_tells_it_again(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "pictures").write_text("no folder can be made here")
+        callback, trainer = ConfusionMatrix(), trainer_of(tmp_path, 1)
+        for _ in range(2):
+            callback.on_fit_start(trainer, MagicMock())
+            for _ in range(2):
+                callback.on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        assert capsys.readouterr().err.count("could not write into the run folder") == 2
+
+    def test_mistakes_of_the_program_are_not_hidden(self, tmp_path: Path) -> None:
+        class Broken(AfterValidation):
+            def look(self, trainer: Any, module: Any, epoch: int) -> None:
+                raise LookupError("a class of its own")
+
+        with pytest.raises(LookupError, match="a class of its own"):
+            Broken(1).on_validation_end(trainer_of(tmp_path, 1), MagicMock())
+
+    def test_what_looks_at_nothing_can_not_be_made(self) -> None:
+        with pytest.raises(TypeError, match=r"abstract method '?look'?"):
+            AfterValidation(1)  # type: ignore[abstract]
 
     @pytest.mark.parametrize("callback", [PredictionTable, ConfusionMatrix, WorstMistakes])
     def test_checkpoints_know_nothing_of_it(self, callback: type[AfterValidation]) -> None:
@@ -160,27 +225,36 @@ class TestPredictionTable:
         module = module_of(shares, [1, 1, -1], temperature=2.0, threshold=0.7)
         PredictionTable().on_validation_end(trainer_of(tmp_path, 3), module)
         header, *found = lines(tmp_path)
-        assert header == ["index", "path", "label", "predicted_class", "prob_ant", "prob_bug"]
-        assert [row[:4] for row in found] == [
-            ["0", "val/0.png", "bug", "ant"],
-            ["1", "val/1.png", "bug", "ant"],
-            ["2", "val/2.png", "", "ant"],
+        assert header == ["path", "label", "predicted_class", "prob_ant", "prob_bug"]
+        assert [row[:3] for row in found] == [
+            ["val/0.png", "bug", "ant"],
+            ["val/1.png", "bug", "ant"],
+            ["val/2.png", "", "ant"],
         ]
-        shown = [[float(text) for text in row[4:]] for row in found]
+        shown = [[float(text) for text in row[3:]] for row in found]
         assert shown == [pytest.approx(row) for row in ([1 / 3, 2 / 3], [2 / 3, 1 / 3], [0.5, 0.5])]
 
     def test_is_what_the_scores_were_read_off(self, root: Path, tmp_path: Path) -> None:
         trainer, data = fit(root, tmp_path, PredictionTable(), max_epochs=2)
         module: Any = trainer.lightning_module
         found = lines(tmp_path, 2)[1:]
-        assert [row[1] for row in found] == list(data.validated().index.paths)
-        assert [row[2] for row in found] == [Path(row[1]).parent.name for row in found]
-        right = sum(row[2] == row[3] for row in found)
+        assert [row[0] for row in found] == list(data.validated().index.paths)
+        assert [row[1] for row in found] == [Path(row[0]).parent.name for row in found]
+        right = sum(row[1] == row[2] for row in found)
         assert right / 6 == module.scores["val/accuracy"]
-        logs = [math.log(float(row[4 + CLASSES.index(row[2])])) for row in found]
+        logs = [math.log(float(row[3 + CLASSES.index(row[1])])) for row in found]
         expected = module.decision.probabilities(module.table.logits)
-        assert [float(row[4]) for row in found] == expected[:, 0].tolist()  # all digits
+        assert [float(row[3]) for row in found] == expected[:, 0].tolist()  # all digits
         assert sum(logs) < 0
+
+    def test_is_byte_for_byte_what_validate_writes(self, tmp_path: Path) -> None:
+        shares = [[0.2, 0.8], [0.7, 0.3], [0.5, 0.5]]
+        module, trainer = module_of(shares, [1, 0, -1], temperature=2.0), trainer_of(tmp_path, 3)
+        paths = trainer.datamodule.validated().index.paths = ("a,b.png", "c\rd.png", "e.png")
+        PredictionTable().on_validation_end(trainer, module)
+        write_scored(tmp_path / "validate.csv", paths, module.table, CLASSES, module.decision)
+        written = (tmp_path / "tables/val-epoch-1.csv").read_bytes()
+        assert written == (tmp_path / "validate.csv").read_bytes()
 
     def test_keeps_the_newest(self, tmp_path: Path) -> None:
         callback, module = PredictionTable(keep=2), module_of([[0.5, 0.5]], [0])
@@ -205,14 +279,14 @@ class TestPredictionTable:
         def full(*_: Any, **__: Any) -> None:
             raise OSError("the disk is full")
 
-        monkeypatch.setattr(prediction_table, "write_text", full)
+        monkeypatch.setattr(prediction_table, "write_scored", full)
         callback.on_validation_end(trainer_of(tmp_path, 1, current_epoch=1), module)
         assert [path.name for path in (tmp_path / "tables").iterdir()] == ["val-epoch-1.csv"]
 
     def test_logits_that_are_no_numbers_are_written_down(self, tmp_path: Path) -> None:
         module = module_of([[0.5, 0.5], [math.nan, 0.5], [math.inf, 0.5]], [0, 0, 1])
         PredictionTable().on_validation_end(trainer_of(tmp_path, 3), module)
-        assert [row[4] for row in lines(tmp_path)[1:]] == ["0.5", "nan", "nan"]
+        assert [row[3] for row in lines(tmp_path)[1:]] == ["0.5", "nan", "nan"]
 
     def test_wandb_gets_rows_from_everywhere(self, tmp_path: Path) -> None:
         wandb, board = MagicMock(WandbLogger), MagicMock(TensorBoardLogger)
@@ -221,16 +295,9 @@ class TestPredictionTable:
         PredictionTable(max_rows=3).on_validation_end(trainer, module)
         (name,), sent = wandb.log_table.call_args
         assert (name, sent["step"]) == ("tables/predictions", 6)
-        assert sent["columns"] == [
-            "index",
-            "path",
-            "label",
-            "predicted_class",
-            "prob_ant",
-            "prob_bug",
-        ]
-        expected = [[n, f"val/{n}.png", "bug", "bug", 0.25, 0.75] for n in (0, 4, 8)]
-        assert [[*row[:4], *map(pytest.approx, row[4:])] for row in sent["data"]] == expected
+        assert sent["columns"] == ["path", "label", "predicted_class", "prob_ant", "prob_bug"]
+        expected = [[f"val/{n}.png", "bug", "bug", 0.25, 0.75] for n in (0, 4, 8)]
+        assert [[*row[:3], *map(pytest.approx, row[3:])] for row in sent["data"]] == expected
         assert board.mock_calls == []
         wandb.reset_mock()
         PredictionTable(max_rows=0).on_validation_end(trainer, module)
@@ -242,7 +309,7 @@ class TestPredictionTable:
         trainer = trainer_of(tmp_path, 1)
         trainer.datamodule.validated().index.paths = (os.fsdecode(b"b\xff.png"),)
         PredictionTable().on_validation_end(trainer, module_of([[0.5, 0.5]], [0]))
-        assert lines(tmp_path)[1][1] == os.fsdecode(b"b\xff.png")
+        assert lines(tmp_path)[1][0] == os.fsdecode(b"b\xff.png")
 
 
 class TestConfusionMatrix:
@@ -363,6 +430,45 @@ class TestWorstMistakes:
         paths = data.validated().index.paths
         for tile, one in zip(shown, found["worst"], strict=True):
             assert np.array_equal(tile, data.validated().pixels(0, paths.index(one["path"])))
+
+    def test_a_picture_that_has_gone_is_left_out_of_the_sheet(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def pixels(epoch: int, index: int) -> Any:
+            if index != 1:
+                return np.full((SIZE, SIZE, 3), index, np.uint8)
+            try:
+                raise BadImageError("val/1.png", "truncated")
+            except BadImageError as error:
+                raise UserError("Bring the file back, then --ckpt_path last.") from error
+
+        trainer = trainer_of(tmp_path, 3)
+        trainer.datamodule.validated().pixels = pixels
+        WorstMistakes().on_validation_end(trainer, module_of([[0.9, 0.1]] * 3, [1] * 3))
+        assert capsys.readouterr().err == (
+            "WARNING: callbacks.WorstMistakes could not read a picture: val/1.png: truncated. The "
+            "training goes on without it.\n"
+        )
+        found = json.loads((tmp_path / "tables/worst.json").read_text())
+        assert len(found["worst"]) == 3
+        with Image.open(tmp_path / "pictures" / found["sheet"]) as sheet:
+            first, second = tiles(np.asarray(sheet), 2, columns=2, lines=2)
+        assert (first == 0).all() and (second == 2).all()
+
+    @pytest.mark.parametrize(
+        "error", [UserError("it was there"), BadImageError("a.png", "empty file")]
+    )
+    def test_no_picture_can_be_read(
+        self, error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        trainer = trainer_of(tmp_path, 1)
+        trainer.datamodule.validated().pixels = MagicMock(side_effect=error)
+        WorstMistakes().on_validation_end(trainer, module_of([[0.9, 0.1]], [1]))
+        message = "WARNING: callbacks.WorstMistakes could not read a picture: "
+        assert capsys.readouterr().err.startswith(message + str(error))
+        assert not (tmp_path / "pictures").exists()
+        found = json.loads((tmp_path / "tables/worst.json").read_text())
+        assert (found["sheet"], len(found["worst"])) == (None, 1)
 
     def test_without_a_mistake_there_is_no_sheet(self, tmp_path: Path) -> None:
         WorstMistakes().on_validation_end(trainer_of(tmp_path, 1), module_of([[0.9, 0.1]], [0]))

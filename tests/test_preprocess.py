@@ -291,7 +291,7 @@ def test_whatever_pillow_throws_is_a_bad_image(tmp_path, monkeypatch, fault):
 
 
 def test_a_mode_that_cannot_be_converted_is_a_bad_image(tmp_path, monkeypatch):
-    Image.fromarray(noise()).save(tmp_path / "a.png")
+    Image.fromarray(noise()).convert("L").save(tmp_path / "a.png")
 
     def fail(self, mode):
         raise ValueError("conversion not supported")

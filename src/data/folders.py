@@ -41,6 +41,8 @@ def labelled_files(root: Path, splits: Sequence[str], *, strict: bool) -> Found:
     _check_names(root, deep, top, splits)
     found = Found(passed_over=_count_system_names(root))
     if not deep & set(splits):
+        if top and set(top) <= set(splits):  # with the pictures themselves in them, or nothing
+            raise _no_classes(root, top[0])
         _add_classes(found, root, "", "", top, strict)
         return found
     for split in splits:
@@ -60,21 +62,45 @@ def files_below(folder: Path) -> tuple[list[str], int]:
 def _add_classes(
     found: Found, root: Path, prefix: str, split: str, classes: Sequence[str], strict: bool
 ) -> None:
-    folder = root / prefix
-    if strict and not classes:
-        raise UserError(
-            f"{folder} holds no class folders. Put the pictures of each class into a folder of "
-            f"their own: {folder}/<class>/*, or remove or rename {folder}."
-        )
+    empty = []
     for label in classes:
-        files, passed_over = files_below(folder / label)
+        files, passed_over = files_below(root / prefix / label)
         found.passed_over += passed_over
-        if strict and not files:
-            raise UserError(
-                f"The class folder {folder / label} is empty. Put pictures into it, or remove it."
-            )
+        empty += [] if files else [label]
         start = f"{prefix}/{label}" if prefix else label
         found.samples += [(f"{start}/{name}", label, split) for name in files]
+    if strict and not classes:
+        raise _no_classes(root, prefix)
+    if strict and empty:
+        raise _empty_classes(root / prefix, empty, len(classes))
+
+
+def _no_classes(root: Path, prefix: str) -> UserError:
+    """Return the error for a folder, the root or a split in it, that holds no class folders."""
+    folder = root / prefix
+    files = sorted(entry.name for entry in _scan(str(folder)) if not _is_system(entry.name))
+    found = f"{len(files):,} files, {files[0]} among them" if files[1:] else "nothing"
+    found = f"1 file, {files[0]}" if len(files) == 1 else found
+    layout = f"{folder}/<class>/<picture>"
+    if prefix:
+        expected, instead = layout, f"or remove or rename {folder}"
+    else:
+        expected = f"{layout}, or {folder}/train/<class>/<picture>"
+        instead = "or give another folder: --data.root DIR"
+    return UserError(
+        f"{folder} holds no class folders (found: {found}). Expected is a folder for each class: "
+        f"{expected}. Sort the pictures into such folders, {instead}."
+    )
+
+
+def _empty_classes(folder: Path, empty: Sequence[str], count: int) -> UserError:
+    if len(empty) == 1:
+        what, them = f"The class folder {folder / empty[0]} is empty", "it"
+    else:
+        part = f"{len(empty)} class" if len(empty) == count else f"{len(empty)} of {count} class"
+        shown = ", ".join(empty[:5]) + (" and others" if len(empty) > 5 else "")
+        what, them = f"The {part} folders of {folder} are empty: {shown}", "them"
+    return UserError(f"{what}. Put pictures into {them}, or remove {them}.")
 
 
 def _check_names(root: Path, deep: set[str], top: Sequence[str], splits: Sequence[str]) -> None:
@@ -99,6 +125,11 @@ def _scan(folder: str) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
+    except NotADirectoryError as error:
+        raise UserError(
+            f"{folder} is neither a folder nor a file. --data.root takes a folder with a folder "
+            "for each class, or a CSV with path,label."
+        ) from error
     except OSError as error:
         raise UserError(f"{folder} can't be read: {error.strerror or error}.") from error
 
@@ -117,7 +148,10 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _loop(entry.path) from error
+            raise UserError(
+                f"Symbolic links lead in a circle: {entry.path} leads back to itself. Remove the "
+                "link."
+            ) from error
         raise UserError(f"{entry.path} can't be read: {error.strerror or error}.") from error
 
 
@@ -144,7 +178,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], files: list[str]) ->
             if real in above:
                 raise _loop(entry.path)
             passed_over += _walk(entry.path, f"{prefix}{entry.name}/", (*above, real), files)
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is for the audit to name
+        elif entry.is_file() or not os.path.exists(entry.path):  # a link to nothing: a damaged file
             files.append(prefix + entry.name)
         else:  # a pipe or a socket, on which a read may wait for ever
             passed_over += 1

@@ -13,6 +13,7 @@ from src.data.copies import near_pairs
 from src.data.findings import (
     Copies,
     Findings,
+    Group,
     class_table,
     group_copies,
     sort_copies,
@@ -86,7 +87,12 @@ def _kept_pairs(hashes: Sequence[str], looks: Looks, show_progress: bool) -> lis
     """Return positions of pictures that are near copies; found once for each set of pictures."""
     content, first = _distinct(hashes)
     thumbs = looks["thumb"][first]
-    pairs = keep(place_of(True), _key(content), lambda: near_pairs(thumbs, show_progress))
+    pairs = keep(
+        place_of(True),
+        _key(content),
+        lambda: near_pairs(thumbs, show_progress),
+        "looking for copies",
+    )
     return [(first[a], first[b]) for a, b in pairs.tolist()]
 
 
@@ -117,6 +123,15 @@ def known_copies(index: Index) -> Copies:
     return sort_copies(group_copies(index.hashes, near), labels, index.splits.tolist())
 
 
+def _count(groups: Sequence[Group]) -> str:
+    pictures = len({i for group in groups for i in group.members})
+    several = len(groups) > 1
+    return (
+        f"{len(groups):,} group{'s' if several else ''} of copies ({pictures:,} pictures) "
+        f"lie{'' if several else 's'}"
+    )
+
+
 def warn_of_copies(index: Index, location: Path, refuse: bool) -> None:
     """Tell on stderr of pictures under two labels or in two splits, or refuse them.
 
@@ -136,8 +151,9 @@ def warn_of_copies(index: Index, location: Path, refuse: bool) -> None:
     ):
         if groups:
             shown = ", ".join(index.paths[i] for i in groups[0].members[:3])
-            number = f"{len(groups):,} pictures lie" if len(groups) > 1 else "a picture lies"
-            found.append(f"{number} {what}: {shown}{' for one' if len(groups) > 1 else ''}.")
+            found.append(
+                f"{_count(groups)} {what}: {shown}{' for one' if len(groups) > 1 else ''}."
+            )
     if not found:
         return
     text = " ".join(found)

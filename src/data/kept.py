@@ -31,15 +31,18 @@ def array_key(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def keep(place: Path | None, key: str, make: Callable[[], Array]) -> Array:
+def keep(
+    place: Path | None, key: str, make: Callable[[], Array], doing: str = "computing features"
+) -> Array:
     """Return the array of a key: as it was kept, or made now and kept.
 
-    One process of a machine makes it; the others wait for that.
+    One process of a machine does such work at a time; the others wait for that.
 
     Args:
         place: Folder of the cache; None keeps nothing.
         key: Of `array_key`.
         make: Computes it; of plain numbers.
+        doing: What that is, for whoever waits.
     """
     if place is None:
         return make()
@@ -50,7 +53,7 @@ def keep(place: Path | None, key: str, make: Callable[[], Array]) -> Array:
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(alone(path.parent / "lock", "computing features"))
+            held.enter_context(alone(path.parent / f"{doing.replace(' ', '-')}.lock", doing))
         except OSError as error:
             return _not_kept(make(), path, error)
         found = _read(path)
@@ -100,10 +103,12 @@ def _write(path: Path, array: Array) -> None:
     if len(body) + _CHECK_BYTES > limit_bytes():
         return
     part = path.with_name(f"new{ARRAY_SUFFIX}.tmp")
-    with part.open("wb") as file:
-        file.write(body)
-        file.write(_check_of(body))
-    part.replace(path)
+    # The lock of the folder, which make_room respects: see `src.data.room.sweep`.
+    with alone(path.parent / "lock", "writing to the cache"):
+        with part.open("wb") as file:
+            file.write(body)
+            file.write(_check_of(body))
+        part.replace(path)
 
 
 def _check_of(body: memoryview) -> bytes:

@@ -99,5 +99,6 @@ def kept_looks(
         looker: What has been gathered.
     """
     key = array_key(_RULES, *hashes)
-    found: Looks = keep(place, key, lambda: looks_of(root, paths, hashes, looker))
+    doing = "looking at the pictures"
+    found: Looks = keep(place, key, lambda: looks_of(root, paths, hashes, looker), doing)
     return found

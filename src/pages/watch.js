@@ -216,6 +216,7 @@ function showMistakes(state) {
   byId("mistakes-found").hidden = !found || !found.worst.length;
   if (!found) return put("mistakes-about", NO_MISTAKES);
   put("mistakes-about", `Epoch ${found.epoch}: ${found.mistakes} of ${found.pictures} validation pictures named wrongly.`);
+  byId("worst-link").hidden = !found.sheet;
   if (worst && worst.name === found.sheet) {
     showPicture("worst", worst, `The ${found.worst.length} worst mistakes of epoch ${found.epoch}; the table lists them`);
   }

@@ -1,6 +1,7 @@
 """What fit says of pictures under two labels or in two splits, and what an audit adds to it."""
 
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from src import audit
 from src.data.insects import draw
 from tests.cli.conftest import TINY, Cli, Ended, tree
+from tests.test_ddp import DDP, end, kill, start
 
 EPOCH = [*TINY, "--trainer.max_epochs=1"]
 
@@ -42,22 +44,23 @@ class TestKnownAtOnce:
         shutil.copy(insects / "train/bee/0.png", insects / "test/bee/again.png")
         ended = fit(cli, insects)
         assert ended.code == 0
-        (line,) = (line for line in ended.err.splitlines() if line.startswith("WARNING: a pict"))
+        (line,) = (line for line in ended.err.splitlines() if line.startswith("WARNING: 1 gro"))
         assert line == (
-            "WARNING: a picture lies in several splits, so that a score counts pictures that were "
-            "trained on: test/bee/again.png, train/bee/0.png. See all: python -m src.audit "
-            f'--data.root "{insects}"'
+            "WARNING: 1 group of copies (2 pictures) lies in several splits, so that a score "
+            "counts pictures that were trained on: test/bee/again.png, train/bee/0.png. "
+            f'See all: python -m src.audit --data.root "{insects}"'
         )
 
     def test_a_leak_is_refused(self, cli: Cli, insects: Path) -> None:
         shutil.copy(insects / "train/bee/0.png", insects / "test/bee/again.png")
         shutil.copy(insects / "train/bee/1.png", insects / "train/wasp/again.png")
-        shutil.copy(insects / "train/bee/2.png", insects / "train/wasp/too.png")
+        for name in ("too.png", "three.png"):
+            shutil.copy(insects / "train/bee/2.png", insects / "train/wasp" / name)
         ended = fit(cli, insects, "--data.on_leak=error")
         assert ended.code == 2
         assert ended.err.startswith(
-            "error: 2 pictures lie under several labels: train/bee/1.png, train/wasp/again.png for "
-            "one. a picture lies in several splits"
+            "error: 2 groups of copies (5 pictures) lie under several labels: train/bee/1.png, "
+            "train/wasp/again.png for one. 1 group of copies (2 pictures) lies in several splits"
         )
         assert ended.err.rstrip().endswith(
             "and leave them out by its --fix, or train all the same with --data.on_leak warn."
@@ -71,7 +74,31 @@ class TestKnownAtOnce:
     def test_what_is_allowed(self, cli: Cli, insects: Path) -> None:
         ended = fit(cli, insects, "--data.on_leak=eror")
         assert ended.code == 2
-        assert "on_leak" in ended.err
+        assert ended.err.rstrip().endswith("--data.on_leak is 'eror'; expected is 'error', 'warn'")
+
+
+@pytest.mark.slow
+def test_a_leak_ends_each_of_several_processes(insects: Path, tmp_path: Path) -> None:
+    """Without a launcher, which would end the others when one has failed."""
+    shutil.copy(insects / "train/bee/0.png", insects / "test/bee/again.png")
+    words = [f"--data.root={insects}", f"--run_dir={tmp_path / 'run'}", *EPOCH, *DDP]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    both = [
+        start("-m", "src.train", "fit", *words, "--data.on_leak=error", **shared, **ranks)
+        for ranks in ({"RANK": "0", "LOCAL_RANK": "0"}, {"RANK": "1", "LOCAL_RANK": "1"})
+    ]
+    try:
+        errors = [end(started, code=2)[1] for started in both]
+    finally:
+        kill(*both)
+    for err in errors:
+        (line,) = (line for line in err.splitlines() if line.startswith("error: "))
+        assert "lies in several splits" in line
+        assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
 
 
 class TestKnownAfterAnAudit:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,9 +16,7 @@ _HEADERS = {
     b"cache-control": b"no-store",
 }
 
-
-class _TooLargeError(Exception):
-    pass
+_PATIENCE = 8  # times the allowed size; a body beyond it is cut off
 
 
 class Limits:
@@ -42,16 +41,18 @@ class Limits:
             await self.app(scope, receive, send)
             return
         sending = _Sending(send)
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, sending)
-            return
         try:
             async with asyncio.timeout(self.max_seconds):
+                refusal = self._refusal(scope)
+                if refusal is not None:
+                    await _discard(receive, _PATIENCE * self.max_bytes)
+                    await refusal(scope, receive, sending)
+                    return
                 await self.app(scope, self._counted(receive), sending)
-        except (_TooLargeError, TimeoutError) as error:
+        except TimeoutError:
             if not sending.begun:
-                await self._late_refusal(error)(scope, receive, sending)
+                text = f"This took more than {self.max_seconds:g} s. Try again later."
+                await _refused(503, text)(scope, receive, sending)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = dict(scope["headers"])
@@ -60,16 +61,12 @@ class Limits:
             return _refused(400, "This server goes by another name.")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
-            return self._too_large()
+            return _refused(413, self._too_large)
         return None
 
-    def _late_refusal(self, error: Exception) -> JSONResponse:
-        if isinstance(error, _TooLargeError):
-            return self._too_large()
-        return _refused(503, f"This took more than {self.max_seconds:g} s. Try again later.")
-
-    def _too_large(self) -> JSONResponse:
-        return _refused(413, f"The body is too large; {self.max_bytes / 1e6:g} MB are allowed.")
+    @property
+    def _too_large(self) -> str:
+        return f"The body is too large; {self.max_bytes / 1e6:g} MB are allowed."
 
     def _counted(self, receive: Receive) -> Receive:
         taken = 0
@@ -79,10 +76,20 @@ class Limits:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.max_bytes:
-                raise _TooLargeError
+                raise HTTPException(413, self._too_large, {"connection": "close"})
             return message
 
         return counted
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    """Take what is still sent, up to so many bytes: who sends reads no answer before the end."""
+    taken = 0
+    while taken < most:
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 class _Sending:

@@ -13,6 +13,7 @@ from src.failures import Parser, end_with_message
 PROGRAM = "python -m src.serve"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _DRAIN_SECONDS = 30
+_WAITING = 512  # connections that nobody has taken yet
 _MOST_AT_ONCE = 512  # connections; more are told to come again
 
 
@@ -20,6 +21,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Serve until a signal comes; return 0 then, 2 for the user's mistakes."""
     with end_with_message() as outcome:
         options = parser().parse_args(args)
+        _check(options)
         _require()
         bundle = Bundle(options.bundle, options.variant, options.threads)
         _serve(bundle, options)
@@ -53,10 +55,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _check(options: argparse.Namespace) -> None:
+    for name in ("max_mb", "max_megapixels", "max_seconds"):
+        if not getattr(options, name) > 0:
+            raise UserError(f"--{name} is {getattr(options, name):g}; it must be above 0.")
+    if not 0 <= options.port <= 65535:
+        raise UserError(f"--port is {options.port}; allowed is 0 to 65535, and 0 takes a free one.")
+    for name in ("max_files", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}; it must be from 1 on.")
+
+
 def _require() -> None:
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(
@@ -97,18 +111,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; raise UserError if that can't be."""
+    """Return a socket on which clients may wait; raise UserError if that can't be."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind)
-        if sys.platform != "win32":
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-    except (OSError, OverflowError) as error:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=_WAITING)
+    except (OSError, UnicodeError) as error:
         raise UserError(
             f"--host {host} --port {port}: {error}. Give another port; 0 takes a free one."
         ) from error
-    return made
 
 
 if __name__ == "__main__":

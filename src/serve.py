@@ -93,7 +93,7 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     listening = _listen(options.host, options.port)
     config = uvicorn.Config(
         make_app(bundle, settings),
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -327,7 +327,10 @@ def test_sigterm_lets_what_is_under_way_be_answered(exported: Path, picture: byt
                 break
             time.sleep(0.05)
         connection.send(body[50:])
-        assert connection.getresponse().status == 200
+        with contextlib.closing(connection):
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert json.loads(answer.read())["predictions"][0]["name"] == "a.png"
         assert server.process.wait(30) == 143
         assert server.process.stderr is not None
         assert server.process.stderr.read() == "stopped by SIGTERM\n"

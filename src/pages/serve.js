@@ -9,7 +9,7 @@ import { Stage } from "./serve-stage.js";
 import { Threshold } from "./serve-threshold.js";
 import { waysIn } from "./serve-ways.js";
 
-const NARROW = matchMedia("(max-width: 900px)"); // one column: what it sees lies below the head
+const NARROW = matchMedia("(max-width: 700px)"); // one column: what it sees lies below the head
 
 const page = { about: null, decision: null, bars: null, threshold: null, items: [], shown: null, early: [],
   lost: false, hidden: null };

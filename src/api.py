@@ -30,7 +30,24 @@ from src.preprocess import BadImageError, Pixels
 from src.uploads import BODY, Upload, read_uploads
 
 _PAGES = Path(__file__).parent / "pages"
-_ASSETS = {"serve.css": "text/css", "serve.js": "text/javascript", "watch.svg": "image/svg+xml"}
+_STYLES = ("style.css", "serve.css")
+_SCRIPTS = (
+    "serve.js",
+    "serve-about.js",
+    "serve-ask.js",
+    "serve-camera.js",
+    "serve-decide.js",
+    "serve-page.js",
+    "serve-result.js",
+    "serve-stage.js",
+    "serve-threshold.js",
+    "serve-ways.js",
+)
+_ASSETS = {
+    **dict.fromkeys(_STYLES, "text/css"),
+    **dict.fromkeys(_SCRIPTS, "text/javascript"),
+    "watch.svg": "image/svg+xml",
+}
 _NEAREST = 6
 _TOLD = ("run", "network", "parameters", "scores", "parity", "models", "threshold", "temperature")
 
@@ -89,12 +106,16 @@ class Explanation(BaseModel):
 
 
 class Validation(BaseModel):
-    """The validation pictures' classes and probabilities."""
+    """The validation pictures' classes and probabilities.
+
+    `shown` names the rows of which there are small pictures: /validation/0 is the first of them.
+    """
 
     classes: list[str]
     threshold: float | None
     labels: list[int]
     probabilities: list[list[float]]
+    shown: list[int]
 
 
 class Problem(BaseModel):
@@ -296,6 +317,7 @@ def _add_answers(app: FastAPI, model: Model) -> None:
             threshold=bundle.record.threshold,
             labels=known["labels"].tolist() if known else [],
             probabilities=known["probabilities"].round(5).tolist() if known else [],
+            shown=known["shown"].tolist() if "shown" in known else [],
         )
 
     @app.get(

@@ -1,0 +1,157 @@
+"""Bundles whose answers can be worked out by hand: the network sees how red the middle is.
+
+N pictures, S = 16 the side of what the network takes, C classes.
+"""
+
+import base64
+import contextlib
+import io
+import math
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from src.bundle import MODELS, Bundle
+from src.bundle_files import Known, write_record, write_validation
+from src.calibration import Decision
+from src.onnx_file import write_onnx
+from src.preprocess import Preprocessing
+from src.table import Table
+from tests.helpers import ROOT
+
+SIDE = 16
+MIDDLE = slice(4, 12)  # of rows and columns
+STRENGTH = 4.0
+RED, BLUE, BLACK = (255, 0, 0), (0, 0, 255), (0, 0, 0)
+Colour = tuple[int, int, int]
+
+
+class Middle(nn.Module):
+    """Logits from the mean colour of the middle; the last layer takes just that.
+
+    Args:
+        weights: [C][3], by red, green and blue from 0 to 1.
+    """
+
+    def __init__(self, weights: Sequence[Sequence[float]]) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, len(weights), bias=False)
+        self.head.weight.data = torch.tensor(weights, dtype=torch.float32)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        colours = pixels.permute(0, 3, 1, 2).float() / 255
+        logits: Tensor = self.head(colours[:, :, MIDDLE, MIDDLE].mean((2, 3)))
+        return logits
+
+
+def redness(red: float, blue: float = 0.0) -> float:
+    """Return the probability of red for a mean of the middle, each 0 to 1."""
+    return 1 / (1 + math.exp(-STRENGTH * (red - blue)))
+
+
+def write_bundle(
+    folder: Path,
+    classes: Sequence[str],
+    weights: Sequence[Sequence[float]],
+    known: Sequence[tuple[int, Sequence[float], Colour]] = (),
+    threshold: float | None = None,
+    compared: bool = True,
+) -> Path:
+    """Write a bundle.
+
+    Args:
+        folder: Is made.
+        classes: C names.
+        weights: Of the network.
+        known: Validation pictures: the class, its probabilities [C], and a colour.
+        threshold: Of the decision.
+        compared: Whether it says that it was compared with the trained network.
+    """
+    folder.mkdir()
+    net, decision = Middle(weights).eval(), Decision(threshold=threshold)
+    rule = Preprocessing(image_size=SIDE, resize="stretch", classes=tuple(classes))
+    write_onnx(net, 1.0, SIDE, folder / MODELS["fp32"])
+    score = {"n": 6, "accuracy": 0.75, "accuracy_interval": [0.5, 0.875], "baseline_accuracy": 0.5}
+    about = {
+        "run": "<b>by hand</b>",
+        "network": "Middle",
+        "parameters": 6,
+        "scores": {"val": score} if known else {},
+        "parity": {"pictures": 6, "largest_difference": 0.0} if compared else None,
+        "models": {},
+    }
+    write_record(folder, rule, decision, about)
+    if known:
+        labels, shares, colours = zip(*known, strict=True)
+        table = Table.from_rows(range(len(known)), labels, np.log(np.array(shares)))
+        pixels = np.stack([np.full((SIDE, SIDE, 3), colour, np.uint8) for colour in colours])
+        paths = tuple(f"val/{row}.png" for row in range(len(known)))
+        bundle = Bundle(folder)
+        write_validation(Known("val", paths, table, pixels), bundle, decision, pictures=True)
+        write_record(folder, rule, decision, about)
+    return folder
+
+
+def picture(middle: Colour = RED, around: Colour = BLACK) -> bytes:
+    """Return a PNG of S x S pixels with a middle of one colour."""
+    pixels = np.full((SIDE, SIDE, 3), around, np.uint8)
+    pixels[MIDDLE, MIDDLE] = middle
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def text_of(data: bytes) -> str:
+    """Return bytes as base64."""
+    return base64.b64encode(data).decode()
+
+
+class Served:
+    """The real program over a bundle.
+
+    Attributes:
+        process: That was started.
+        address: Where it answers.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", address: str) -> None:
+        self.process, self.address = process, address
+
+    def end(self) -> None:
+        """Let it end."""
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@contextlib.contextmanager
+def served(bundle: Path, *options: str) -> Iterator[Served]:
+    """Start `python -m src.serve` on a free port, and end it."""
+    command = [sys.executable, "-m", "src.serve", str(bundle), "--port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            _wait_for(address)
+            yield Served(process, address)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_for(address: str) -> None:
+    """Wait until it answers: the address is said before."""
+    for _ in range(200):
+        with contextlib.suppress(urllib.error.URLError):
+            urllib.request.urlopen(f"{address}/health", timeout=10).close()
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"nobody answers at {address}")

@@ -170,6 +170,11 @@ class Bundle:
         upright = open_rgb(source, name, max_pixels)
         return np.array(resize(upright, rule.image_size, rule.resize, rule.interpolation))
 
+    def warm_up(self) -> None:
+        """Predict a black picture, so that the first real one does not take longer."""
+        side = self.record.preprocessing.image_size
+        self.probabilities(np.zeros((1, side, side, 3), np.uint8))
+
     def probabilities(self, pixels: Pixels) -> Floats:
         """Return calibrated probabilities, float32 [N, C], of uint8 [N, S, S, 3]."""
         found: Floats = self._session.run([PROBABILITIES], {INPUT: pixels})[0]

@@ -18,12 +18,13 @@ _MOST_AT_ONCE = 512  # connections; more are told to come again
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Serve until a signal comes; return 0 then, 2 for the user's mistakes."""
+    """Serve until a signal comes; return 143 or 130 then, 2 for the user's mistakes."""
     with end_with_message() as outcome:
         options = parser().parse_args(args)
         _check(options)
         _require()
         bundle = Bundle(options.bundle, options.variant, options.threads)
+        bundle.warm_up()
         _serve(bundle, options)
     return outcome.code
 
@@ -35,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Serve a page to try a model on, and an HTTP API: POST /predict, POST "
         "/explain, GET /health, /metadata, /openapi.json.",
-        epilog="SIGTERM and Ctrl-C let what is under way be answered. Exit code: 2 for a mistake.",
+        epilog="SIGTERM and Ctrl-C let what is under way be answered. Exit code: 143 or 130 after "
+        "them, 2 for a mistake.",
     )
     add = made.add_argument
     add("bundle", type=Path, metavar="BUNDLE", help="folder that src.export has made")
@@ -81,7 +83,8 @@ def _require() -> None:
 def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     import uvicorn
 
-    from src.api import Settings, make_app
+    from src.api import make_app
+    from src.served_model import Settings
 
     settings = Settings(
         int(options.max_mb * 1e6),

@@ -3,16 +3,9 @@
 N pictures, S = 16 the side of what the network takes, C classes.
 """
 
-import base64
-import contextlib
 import io
 import math
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +19,6 @@ from src.calibration import Decision
 from src.onnx_file import write_onnx
 from src.preprocess import Preprocessing
 from src.table import Table
-from tests.helpers import ROOT
 
 SIDE = 16
 MIDDLE = slice(4, 12)  # of rows and columns
@@ -108,50 +100,3 @@ def picture(middle: Colour = RED, around: Colour = BLACK) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-def text_of(data: bytes) -> str:
-    """Return bytes as base64."""
-    return base64.b64encode(data).decode()
-
-
-class Served:
-    """The real program over a bundle.
-
-    Attributes:
-        process: That was started.
-        address: Where it answers.
-    """
-
-    def __init__(self, process: "subprocess.Popen[str]", address: str) -> None:
-        self.process, self.address = process, address
-
-    def end(self) -> None:
-        """Let it end."""
-        self.process.terminate()
-        self.process.wait(30)
-
-
-@contextlib.contextmanager
-def served(bundle: Path, *options: str) -> Iterator[Served]:
-    """Start `python -m src.serve` on a free port, and end it."""
-    command = [sys.executable, "-m", "src.serve", str(bundle), "--port", "0", *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            address = process.stdout.readline().strip()
-            _wait_for(address)
-            yield Served(process, address)
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_for(address: str) -> None:
-    """Wait until it answers: the address is said before."""
-    for _ in range(200):
-        with contextlib.suppress(urllib.error.URLError):
-            urllib.request.urlopen(f"{address}/health", timeout=10).close()
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"nobody answers at {address}")

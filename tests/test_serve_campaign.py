@@ -181,7 +181,10 @@ def test_the_openapi_document_is_kept_to(
 
 @pytest.mark.campaign
 def test_the_openapi_document_at_length(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ended = schemathesis(server, 300)

@@ -1,5 +1,6 @@
 """The page of `python -m src.serve` in a real browser, over bundles worked out by hand."""
 
+import base64
 import math
 import re
 from collections.abc import Iterator
@@ -14,14 +15,12 @@ from tests.bundles import (
     RED,
     SIDE,
     STRENGTH,
-    Served,
     picture,
     redness,
-    served,
-    text_of,
     write_bundle,
 )
 from tests.helpers import require_module, require_program
+from tests.server import Server, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 TWO = [
@@ -54,8 +53,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(bundles: Path) -> Iterator[Served]:
-    with served(bundles / "two") as found:
+def server(bundles: Path) -> Iterator[Server]:
+    with serving(bundles / "two") as found:
         yield found
 
 
@@ -93,8 +92,8 @@ class Tab:
 
         expect(self[selector]).to_contain_text(text, timeout=20_000)
 
-    def open(self, served: Served) -> "Tab":
-        self.page.goto(served.address)
+    def open(self, server: Server) -> "Tab":
+        self.page.goto(server.url)
         self.page.wait_for_selector("#validation:not([hidden])")
         return self
 
@@ -118,7 +117,9 @@ class Tab:
             }
             return made;
         }"""
-        return self.page.evaluate_handle(script, [[name, text_of(data)] for name, data in files])
+        return self.page.evaluate_handle(
+            script, [[name, base64.b64encode(data).decode()] for name, data in files]
+        )
 
     def bars(self) -> list[str]:
         return [" ".join(text.split()) for text in self["#bars li"].all_inner_texts()]
@@ -176,7 +177,7 @@ def hidden(pixels: int) -> str:
 
 
 class TestPictures:
-    def test_a_dropped_picture(self, tab: Tab, server: Served) -> None:
+    def test_a_dropped_picture(self, tab: Tab, server: Server) -> None:
         tab.open(server)
         tab.shows("#name", "<b>by hand</b>")  # as text
         tab.shows("#scores", "75.0 %50.0 to 87.5 %, 6 pictures50.0 % by always")
@@ -198,7 +199,7 @@ class TestPictures:
         ]  # fmt: skip
         assert tab["#unproved"].is_hidden()
 
-    def test_a_pasted_picture(self, tab: Tab, server: Served) -> None:
+    def test_a_pasted_picture(self, tab: Tab, server: Server) -> None:
         tab.open(server)
         script = """data => document.dispatchEvent(
             new ClipboardEvent("paste", { clipboardData: data, bubbles: true }))"""
@@ -207,7 +208,7 @@ class TestPictures:
         tab.page.evaluate(script, tab.carrying())
         tab.shows("#problem", "There is no picture in what was pasted.")
 
-    def test_the_camera(self, tab: Tab, server: Served) -> None:
+    def test_the_camera(self, tab: Tab, server: Server) -> None:
         tab.open(server)
         tab["#camera"].click()
         tab["#shoot"].click()  # once the camera gives a picture
@@ -218,7 +219,7 @@ class TestPictures:
         tab.page.keyboard.press("Escape")
         tab.page.wait_for_selector("#camera-box", state="hidden")
 
-    def test_a_validation_picture_to_begin_with(self, tab: Tab, server: Served) -> None:
+    def test_a_validation_picture_to_begin_with(self, tab: Tab, server: Server) -> None:
         tab.open(server)
         assert tab["#try-row button"].count() == 6
         tab["#try-row button"].nth(1).click()  # classes take turns
@@ -227,7 +228,7 @@ class TestPictures:
 
     def test_several(self, tab: Tab, bundles: Path) -> None:
         """Five files where a request takes two: each gets its own answer."""
-        with served(bundles / "two", "--max_files", "2", "--max_mb", "0.1") as found:
+        with serving(bundles / "two", "--max_files", "2", "--max_mb", "0.1") as found:
             tab.open(found)
             tab.choose(
                 ("1.png", picture()), ("2.png", picture(BLUE)), ("3.png", b"no picture"),
@@ -253,7 +254,7 @@ class TestPictures:
 
 
 class TestSquare:
-    def test_dragged(self, tab: Tab, server: Served) -> None:
+    def test_dragged(self, tab: Tab, server: Server) -> None:
         tab.open(server).choose(("red.png", picture())).explained()
         tab.drag((4, 4), (12, 12))
         tab.shows("#moved", f"red falls from 98.2 % to {hidden(MARKED)}")
@@ -268,12 +269,12 @@ class TestSquare:
         tab.shows("#bars .named .share", "98.2 %")
         assert ghost.is_hidden()
 
-    def test_outside_of_what_matters(self, tab: Tab, server: Served) -> None:
+    def test_outside_of_what_matters(self, tab: Tab, server: Server) -> None:
         tab.open(server).choose(("red.png", picture())).explained()
         tab.drag((1, 1), (4, 15))
         tab.shows("#moved", "red stays at 98.2 %")
 
-    def test_by_keys_alone_from_the_start(self, tab: Tab, server: Served, tmp_path: Path) -> None:
+    def test_by_keys_alone_from_the_start(self, tab: Tab, server: Server, tmp_path: Path) -> None:
         (tmp_path / "red.png").write_bytes(picture())
         # Before the page is there: Chromium takes a moment to hand its dialog over.
         tab.page.on("filechooser", lambda dialog: dialog.set_files(tmp_path / "red.png"))
@@ -299,7 +300,7 @@ class TestSquare:
         press("Escape")
         tab.shows("#bars .named .share", "98.2 %")
 
-    def test_the_heat(self, tab: Tab, server: Served) -> None:
+    def test_the_heat(self, tab: Tab, server: Server) -> None:
         """Hot in the middle, clear at the edge; off."""
         tab.open(server).choose(("red.png", picture(RED, BLUE))).explained()
         read = """one => {
@@ -311,7 +312,7 @@ class TestSquare:
         tab["#heat-on"].uncheck()
         assert heat.evaluate("one => one.style.opacity") == "0"
 
-    def test_no_heat_where_nothing_matters(self, tab: Tab, server: Served) -> None:
+    def test_no_heat_where_nothing_matters(self, tab: Tab, server: Server) -> None:
         tab.open(server).choose(("even.png", picture(RED, RED))).explained()
         tab.shows("#lowest", "No part matters alone")
         alphas = """one => Math.max(...one.getContext("2d").getImageData(0, 0, 128, 128).data
@@ -330,7 +331,7 @@ class TestThreshold:
         ],
     )
     def test_two_classes(
-        self, tab: Tab, server: Served, value: str, counts: list[list[int]], accuracy: str
+        self, tab: Tab, server: Server, value: str, counts: list[list[int]], accuracy: str
     ) -> None:
         tab.open(server)
         assert tab.confusion() == [[2, 1], [1, 2]]
@@ -341,7 +342,7 @@ class TestThreshold:
         assert tab.confusion() == [[2, 1], [1, 2]]
         assert tab.counts()[1:] == ["Found of blue 66.7 % 2 of 3", "Found of red 66.7 % 2 of 3"]
 
-    def test_the_picture_follows(self, tab: Tab, server: Served) -> None:
+    def test_the_picture_follows(self, tab: Tab, server: Server) -> None:
         tab.open(server).choose(("red.png", picture())).explained()
         tab["#threshold"].fill("0.99")
         tab.shows("#decision", "blue 1.8 %")
@@ -352,7 +353,7 @@ class TestThreshold:
         tab.shows("#decision", "red 98.2 %")
 
     def test_three_classes(self, tab: Tab, bundles: Path) -> None:
-        with served(bundles / "three") as found:
+        with serving(bundles / "three") as found:
             tab.open(found).choose(("red.png", picture((102, 0, 0))))
             assert tab.confusion() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
             assert tab.counts() == ["Accuracy of the named 60.0 % 3 of 5", "Named 100.0 % 5 of 5"]
@@ -365,7 +366,7 @@ class TestThreshold:
 
     def test_many_classes(self, tab: Tab, bundles: Path) -> None:
         """Eight bars, the rest as a number; the worst confusions as a list."""
-        with served(bundles / "many") as found:
+        with serving(bundles / "many") as found:
             tab.open(found).choose(("red.png", picture()))
             tab.shows("#decision", "class 13 63.2 %")  # 1 - exp(-1)
             assert tab["#bars li"].count() == 8
@@ -374,7 +375,7 @@ class TestThreshold:
 
 
 class TestTrouble:
-    def test_a_damaged_file(self, browser: Any, server: Served) -> None:
+    def test_a_damaged_file(self, browser: Any, server: Server) -> None:
         tab = opened(browser).open(server)
         tab.choose(("broken.png", picture()[:60]))
         tab.shows("#failure-text", "broken.png: ")
@@ -386,9 +387,10 @@ class TestTrouble:
 
     def test_nobody_answers(self, browser: Any, bundles: Path) -> None:
         tab = opened(browser)
-        with served(bundles / "two") as found:
+        with serving(bundles / "two") as found:
             tab.open(found).choose(("red.png", picture())).explained()
-            found.end()
+            found.process.terminate()
+            found.process.wait(30)
             tab.drag((4, 4), (12, 12))
             tab.shows("#problem", "The server does not answer.")
             tab.choose(("blue.png", picture(BLUE)))
@@ -397,7 +399,7 @@ class TestTrouble:
         tab.page.context.close()
 
     def test_no_validation_pictures_and_not_compared(self, tab: Tab, bundles: Path) -> None:
-        with served(bundles / "bare") as found:
+        with serving(bundles / "bare") as found:
             tab.open(found)
             tab.shows("#unproved", "not compared with the trained network")
             tab.shows("#validation-about", "holds no validation pictures")
@@ -408,7 +410,7 @@ class TestTrouble:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(browser: Any, server: Served, scheme: str) -> None:
+def test_on_a_phone(browser: Any, server: Server, scheme: str) -> None:
     tab = opened(browser, 390, color_scheme=scheme, has_touch=True, is_mobile=True).open(server)
     wide = "document.documentElement.scrollWidth"
     assert tab.page.evaluate(wide) <= 390

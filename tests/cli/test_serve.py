@@ -32,7 +32,7 @@ from tests.server import Server, form, serving
 
 @pytest.fixture(scope="module", autouse=True)
 def _packages() -> None:
-    for name in ("fastapi", "uvicorn", "multipart", "onnxruntime"):
+    for name in ("fastapi", "uvicorn", "python_multipart", "onnxruntime"):
         require_module(name)
 
 
@@ -383,9 +383,9 @@ class TestMistakes:
 
 def test_threads_end_with_the_server(exported: Path) -> None:
     """Whatever `make_app` starts ends with the lifespan."""
-    from src.api import Model, Settings
+    from src.served_model import ServedModel, Settings
 
     before = threading.active_count()
-    model = Model(Bundle(exported), Settings())
+    model = ServedModel(Bundle(exported), Settings())
     model.close()
     assert threading.active_count() == before

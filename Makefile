@@ -30,10 +30,11 @@ test: setup ## Run the tests, on up to four cores (ARGS="-k bundle -x")
 campaign: setup ## The long searches for faults: kills, breaks, damage of more kinds
 	@$(VENV_PYTHON) -m pytest -m campaign $(ARGS)
 
-lint: setup ## Check style, format and types
+lint: setup ## Check style, format, types, and packages for known faults
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy --strict
+	@$(VENV_PYTHON) .ci/known_faults.py
 
 bench: setup ## Measure how fast a training is here, and what exactness costs
 	@$(VENV_PYTHON) -m src.bench $(ARGS)

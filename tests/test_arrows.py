@@ -188,7 +188,32 @@ ARROWS: dict[str, set[str]] = {
     },
     "src.followed": {"src.rows"},
     "src.watched": {"src.followed", "src.run"},
+    # The exported model: read without torch, and written.
     "src.bundle": set(),
+    "src.inputs": set(),
+    "src.occlusion": set(),
+    "src.batcher": {"src.bundle"},
+    "src.uploads": set(),
+    "src.limits": set(),
+    "src.answers": set(),
+    "src.served_model": {
+        "src.answers",
+        "src.batcher",
+        "src.bundle",
+        "src.occlusion",
+        "src.uploads",
+    },
+    "src.api": {"src.answers", "src.bundle", "src.limits", "src.served_model", "src.uploads"},
+    "src.onnx_file": {"src.bundle"},
+    "src.variants": {"src.bundle"},
+    "src.parity": {"src.bundle", "src.calibration", "src.intervals"},
+    "src.bundle_files": {
+        "src.bundle",
+        "src.calibration",
+        "src.forward",
+        "src.run",
+        "src.table",
+    },
     # What a report is made of.
     "src.heat": set(),
     "src.mistakes": {"src.calibration", "src.table"},
@@ -379,7 +404,20 @@ ARROWS: dict[str, set[str]] = {
 NEVER_FROM_A_COMMAND = {"src.cli", "src.train"}
 
 # Read the exported model with numpy and Pillow alone.
-LIGHT = {"src.preprocess", "src.bundle", "src.predict", "src.serve"}
+LIGHT = {
+    "src.answers",
+    "src.api",
+    "src.batcher",
+    "src.bundle",
+    "src.inputs",
+    "src.limits",
+    "src.occlusion",
+    "src.predict",
+    "src.preprocess",
+    "src.serve",
+    "src.served_model",
+    "src.uploads",
+}
 HEAVY = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "albumentations", "cv2"}
 
 # A file may come from a stranger: nothing here may run code that a file holds.

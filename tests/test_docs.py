@@ -1,9 +1,9 @@
 """README and docs: every command is run, every example works, every name leads somewhere.
 
-The names DATA, NEW, OTHER, PICTURE, RUN and OLD in the docs are real files here: each command runs
-in an empty folder that holds them. A code block whose first line is a comment with a file name,
-such as `# my_models.py`, is that file. Sizes are made small by options behind the command's own,
-so every word of it is still parsed.
+The names DATA, NEW, OTHER, PICTURE, RUN, OLD and BUNDLE in the docs are real files here: each
+command runs in an empty folder that holds them. A code block whose first line is a comment with a
+file name, such as `# my_models.py`, is that file. Sizes are made small by options behind the
+command's own, so every word of it is still parsed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from src import audit, bench, compare, repeat, report, verify_resume, watch
+from src import audit, bench, compare, export, repeat, report, serve, verify_resume, watch
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
@@ -35,7 +35,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHONS = ("python", ".venv/bin/python", ".venv/Scripts/python")
 PROGRAM = ["-m", "src.train"]
 LANGUAGES = {"sh", "python", "yaml", "csv", "text"}  # `text` is shown and never typed
-PLACEHOLDERS = ("DATA", "NEW", "OTHER", "PICTURE", "RUN", "OLD")
+PLACEHOLDERS = ("DATA", "NEW", "OTHER", "PICTURE", "RUN", "OLD", "BUNDLE")
 
 # First words of a command -> why it is not run here.
 NOT_RUN = {
@@ -167,6 +167,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(folder):
         words = ["fit", "--data.root=DATA", "--run_dir=OLD", *TINY, "--trainer.max_epochs=1"]
         assert main(words) == 0
+        assert export.main(["OLD", "--out", "BUNDLE"]) == 0
     return folder
 
 
@@ -272,6 +273,7 @@ def test_other_commands_end_well(
     if "RUN" in command.words:
         shutil.copytree("OLD", "RUN")
     monkeypatch.setattr(watch, "serve", lambda *_: None)  # for ever; tests/test_watch.py
+    monkeypatch.setattr(serve, "_serve", lambda *_: None)  # likewise; tests/cli/test_serve.py
     module = importlib.import_module(str(command.other_module))
     assert module.main(list(command.words[3:])) == 0, capsys.readouterr().err
 

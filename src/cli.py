@@ -284,7 +284,8 @@ class WaggleCLI(LightningCLI):
         elif self.trainer.is_global_zero:
             fitting.finish_run(plan.folder, self.trainer, self.model, options.seed_everything)
             fitting.write_report(plan.folder, options.report, options.trust_code)
-            print(f"score it: python -m src.train test --run_dir {typed(plan.folder.path)}")
+            if "test" in self.datamodule.index("fit").counts():
+                print(f"score it: python -m src.train test --run_dir {typed(plan.folder.path)}")
             print(plan.folder.path)
 
     def _settle(self) -> bool:

@@ -258,7 +258,8 @@ def _with_interval(name: str, scores: Mapping[str, float], table: Table | None) 
         return f"{scores[name]:.4f}"
     n = len(table.labelled().target)
     low, high = wilson_interval(round(scores[name] * n), n)
-    return f"{scores[name]:.4f} ({low:.4f} to {high:.4f} on the {n} pictures it was chosen on)"
+    judges = f"{n} picture{'s'[: n != 1]}"
+    return f"{scores[name]:.4f} ({low:.4f} to {high:.4f} on the {judges} it was chosen on)"
 
 
 def _number(text: str) -> float | int | None:

@@ -65,7 +65,9 @@ class EpochLines(ProgressBar):
         passed = time.perf_counter() - self._start
         parts = [f"epoch {done}/{total}", f"step {trainer.global_step}"]
         parts += [f"{name} {scores[name]:.4f}" for name in scores if name in _SHOWN]
-        parts += [f"best val/accuracy {self._best:.4f}", f"{duration(passed)} passed"]
+        if self._best or "val/accuracy" in scores:
+            parts.append(f"best val/accuracy {self._best:.4f}")
+        parts.append(f"{duration(passed)} passed")
         if isinstance(total, int):
             left = passed / (done - self._first_epoch) * (total - done)
             parts.append(f"{duration(left)} left")

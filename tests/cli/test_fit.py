@@ -474,3 +474,16 @@ def test_equally_many_other_classes_get_a_new_head(cli: Cli, trained: Path, tmp_
     assert not torch.equal(
         old["net.head.weight"], last(Path("run"))["state_dict"]["net.head.weight"]
     )
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"), [({"train": 8, "test": 2}, True), ({"train": 8, "val": 2}, False)]
+)
+def test_the_advice_to_test_is_given_where_there_is_something_to_test(
+    parts: dict[str, int], told: bool, cli: Cli, tmp_path: Path
+) -> None:
+    root = make_pictures(tmp_path / "some", parts)
+    words = ["--data.root", root, "--run_dir", "run", "--trainer.max_epochs=1", *TINY]
+    ended = cli("fit", *words)
+    assert ended.code == 0, ended.err
+    assert ("score it: python -m src.train test" in ended.out) == told

@@ -55,6 +55,10 @@ class TestProgress:
             " | best val/accuracy 0.7500 | 1 min 30 s passed | 45 s left\n"
         )
 
+    def test_without_a_validation_nothing_is_best(self) -> None:
+        trainer: Any = StubTrainer(max_epochs=2)
+        assert "best" not in EpochLines().line(trainer, {"train/loss": 0.5})
+
     @pytest.mark.parametrize("epochs", [-1, None])
     def test_a_run_without_a_last_epoch(self, epochs: int | None) -> None:
         trainer: Any = StubTrainer(max_epochs=epochs)

@@ -173,7 +173,11 @@ class TestMissingParts:
             (["summary.json"], set(), ""),
             (["run.json"], OF_SCORES, r"missing: the record of the run: there is no run\.json"),
             (["checkpoints"], OF_SCORES, r"missing: the network: there is no checkpoint in"),
-            (["checkpoints/best.ckpt"], set(), ""),
+            (
+                ["checkpoints/best.ckpt"],
+                set(),
+                r"best\.ckpt is not there\. Taken instead: last\.ckpt",
+            ),
         ],
         ids=lambda value: str(value) if isinstance(value, list) else "",
     )
@@ -512,7 +516,8 @@ def test_an_opened_run(trained: Path) -> None:
     assert found.index is not None
     assert len(found.index) == 54
     assert found.split == "val"
-    assert len(found.pictures("val")) == 6
+    assert len(found.pictures("val", 10)) == 6
+    assert found.pictures("val", 3).index.paths == found.pictures("val", 10).index.paths[::2]
     assert found.missing.lines == []
 
 

@@ -64,7 +64,9 @@ def comparison(runs: Sequence[Trained]) -> dict[str, Any]:
 
 
 def _side_by_side(runs: Sequence[Trained], names: Sequence[str]) -> Section:
-    rows: list[list[str | Ranged]] = [["run folder", *(str(run.folder.path) for run in runs)]]
+    rows: list[list[str | Ranged]] = [
+        ["run folder", *(run.folder.path.absolute().name for run in runs)]
+    ]
     rows.append(["seed", *(str(run.record.get("seed", "-")) for run in runs)])
     rows.append(["epochs", *(str(len({row["epoch"] for row in run.rows})) for run in runs)])
     rows.append(

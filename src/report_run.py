@@ -1,12 +1,12 @@
 """The sections of a report on the run itself: data and network, curves, time, how to repeat it."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from src import plots
+from src.errors import command_text
 from src.report_parts import SPLIT_NAMES, Section, count, duration, percent, section, table
 from src.trained import Trained
 
@@ -169,5 +169,5 @@ def reproduce(run: Trained) -> Section:
     facts = {"kind": "facts", "rows": rows}
     if not words:
         return section("Reproduce", (), [facts])
-    code = {"kind": "code", "text": subprocess.list2cmdline(words)}
+    code = {"kind": "code", "text": command_text(words)}
     return section("Reproduce", (), [code, facts])

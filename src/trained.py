@@ -32,7 +32,7 @@ class Trained:
         folder: The run folder.
         config: Of its latest sitting, plain data.
         record: run.json.
-        summary: summary.json; empty if the run has not ended.
+        summary: summary.json; empty if the run has not ended, or goes on.
         rows: metrics.csv.
         root: Of the pictures.
         missing: What could not be had, in words; grows while the parts are looked for.

@@ -17,7 +17,7 @@ from src import fitting
 from src import report as command
 from src.calibration import Decision
 from src.child import REPORT
-from src.errors import StoppedRun, UserError
+from src.errors import StoppedRun, UserError, command_text
 from src.opened import open_run
 from src.report import main
 from src.report_run import seconds_of_steps
@@ -385,6 +385,7 @@ class TestSeveralRuns:
         assert page.sections == ["side", "curves", "differ", "flipped"]
         assert page.requests == []
         assert "Missing" not in page.text
+        assert str(two[0].parent) not in page.text  # the page lies in a folder that may be moved
         a, b = (read_scored(folder, "test").right for folder in two)
         flips = int((a != b).sum())
         assert f"A and B: {flips} picture" in page.text
@@ -471,10 +472,12 @@ class TestFit:
         self, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = RunFolder(run)
-        failed = subprocess.CompletedProcess([], 2)
-        monkeypatch.setattr("src.fitting.subprocess.run", lambda *words, **more: failed)
-        fitting.write_report(folder, True, None)
-        assert "WARNING: the report could not be made. Again: python -m" in capsys.readouterr().err
+        for code, what in ((2, "could not be made"), (1, "lacks a part, see above")):
+            failed = subprocess.CompletedProcess([], code)
+            monkeypatch.setattr("src.fitting.subprocess.run", lambda *_, done=failed, **__: done)
+            fitting.write_report(folder, True, None)
+            told = f"WARNING: the report {what}. Again: python -m src.report"
+            assert told in capsys.readouterr().err
 
         def stopped(*words: Any, **more: Any) -> None:
             raise StoppedRun("SIGINT")
@@ -483,7 +486,7 @@ class TestFit:
         fitting.write_report(folder, True, "mine")
         message = capsys.readouterr().err
         assert "stopped by Ctrl-C: no report, and the run is whole" in message
-        assert f'"{run}" --trust_code mine' in message
+        assert command_text([str(run), "--trust_code", "mine"]) in message
 
 
 @pytest.mark.parametrize(

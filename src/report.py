@@ -48,7 +48,8 @@ def main(args: Sequence[str] | None = None) -> int:
         missing: Missing = content["missing"]
         told = [_without_places(line, options.runs) for line in missing.lines]
         text = page("report.html.j2", {"version": __version__, **content, "missing": told})
-        write_text(out, text, errors="backslashreplace")  # file names may be no text
+        # File names may be no text.
+        write_text(out, text, errors="backslashreplace", by_many=True)
         for line in missing.lines:
             print(visible(f"missing: {line}"), file=sys.stderr)
         _say(str(out))

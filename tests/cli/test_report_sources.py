@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from src import comparison
 from src import report as command
 from src.data.decoded import Decoded
 from src.errors import command_text, visible
@@ -145,6 +146,26 @@ class TestTerminal:
 
     def test_visible(self) -> None:
         assert visible("a\x1b[0m\u202eb\n\u8702") == "a\\x1b[0m\\u202eb\\n\u8702"
+
+
+@pytest.mark.parametrize(("pairs", "each"), [(1, 24), (5, 24), (6, 20), (25, 4)])
+def test_pictures_of_all_comparisons_have_one_budget(pairs: int, each: int) -> None:
+    assert comparison._shown_of_each(pairs) == each
+
+
+def test_a_full_disk_sends_no_report_to_a_training(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "report.html.tmp")
+
+    monkeypatch.setattr(command, "write_text", full)
+    monkeypatch.setattr(command, "one_run", lambda run: {"missing": run.missing})
+    monkeypatch.setattr(command, "page", lambda *_: "")
+    written = Written(capsys, run)
+    assert written.code == 1
+    assert "the disk is full" in written.err and "try again" in written.err
+    assert "(a training: with --ckpt_path auto)" in written.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="not on this system: a POSIX shell")

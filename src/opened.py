@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.followed import is_of_the_end
 from src.missing import Missing
 from src.rows import read_rows
 from src.run import RunFolder
@@ -32,12 +33,14 @@ def open_run(path: Path, root: str | None = None, trust_code: Sequence[str] = ()
     missing = Missing()
     record = missing.attempt("the record of the run", lambda: _record(folder)) or {}
     place = root or record.get("data", {}).get("root")
+    rows = missing.attempt("the curves", lambda: _rows(folder)) or []
+    summary = _summary(folder.summary)
     return Trained(
         folder,
         config,
         record,
-        _summary(folder.summary),
-        missing.attempt("the curves", lambda: _rows(folder)) or [],
+        summary if is_of_the_end(summary, rows) else {},
+        rows,
         Path(place) if place else None,
         missing,
         tuple(trust_code),

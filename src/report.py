@@ -15,7 +15,7 @@ from src import report_run as about
 from src import report_scores as scored
 from src.comparison import comparison
 from src.data.scans import scan
-from src.errors import UserError
+from src.errors import UserError, visible
 from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.memory import keep_freed_memory
@@ -46,13 +46,29 @@ def main(args: Sequence[str] | None = None) -> int:
         keep_freed_memory()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
         missing: Missing = content["missing"]
-        text = page("report.html.j2", {"version": __version__, **content, "missing": missing.lines})
-        write_text(out, text, errors="backslashreplace")  # file names may be no text
+        told = [_without_places(line, options.runs) for line in missing.lines]
+        text = page("report.html.j2", {"version": __version__, **content, "missing": told})
+        # File names may be no text.
+        write_text(out, text, errors="backslashreplace", by_many=True)
         for line in missing.lines:
-            print(f"missing: {line}", file=sys.stderr)
-        print(out)
+            print(visible(f"missing: {line}"), file=sys.stderr)
+        _say(str(out))
         outcome.code = int(missing.faulty)
     return outcome.code
+
+
+def _without_places(line: str, folders: Sequence[Path]) -> str:
+    """Return a line for a page that may be moved with its run: run folders by their names alone."""
+    for folder in folders:
+        if folder.is_absolute():
+            line = line.replace(str(folder), folder.name)
+    return line
+
+
+def _say(text: str) -> None:
+    """Print a path that the terminal's encoding may lack."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(visible(text).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _refuse_twice(folders: Sequence[Path]) -> None:
@@ -113,7 +129,7 @@ def one_run(run: Trained) -> dict[str, Any]:
     tiles = []
     if judged and run.split:
         split = run.split
-        tiles = scored.score_tiles(judged, found, split)
+        tiles = scored.score_tiles(found, split)
         maker.add(
             "the scores",
             lambda: scored.score_section(judged, found, split, run.chosen_on_test),
@@ -161,7 +177,9 @@ def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
     if run.model is None or split is None:
         return None, {}
     judged = run.missing.attempt("the scores", lambda: Judged.of(run, split))
-    found = judged and run.missing.attempt("the scores", lambda: scored.all_scores(judged))
+    found = judged and run.missing.attempt(
+        "the scores", lambda: scored.all_scores(judged, run.own_scores(split))
+    )
     return (judged, found) if found else (None, {})
 
 

@@ -122,7 +122,7 @@ def samples(run: Trained) -> list[Part]:
     assert run.index is not None
     if TRAIN not in run.index.splits:
         return []
-    parts = [_samples_of_classes(run, run.pictures(TRAIN))]
+    parts = [_samples_of_classes(run, run.training_pictures())]
     augmented = run.augmented()
     if augmented is not None:
         rows = evenly(len(augmented), AUGMENTED).tolist()

@@ -18,6 +18,7 @@ from src.followed import (
     Row,
     best_of,
     curves_of,
+    is_of_the_end,
     known,
     number,
     progress_of,
@@ -111,10 +112,9 @@ def _status(folder: RunFolder, rows: Sequence[Row], now: float) -> tuple[str, st
 def _is_finished(folder: RunFolder, rows: Sequence[Row], is_fresh: bool) -> bool:
     """Return whether the summary is of the latest sitting, and not of one that was gone on with."""
     try:
-        final = json.loads(folder.summary.read_text("utf-8")).get("final", {})
+        same = is_of_the_end(json.loads(folder.summary.read_text("utf-8")), rows)
     except (OSError, ValueError, AttributeError):
         return False
-    same = not rows or (isinstance(final, dict) and final.get("step") == rows[-1]["step"])
     goes_on = is_fresh and _changed(folder.metrics) > _changed(folder.summary)
     return same and not goes_on
 

@@ -17,7 +17,7 @@ from src import fitting
 from src import report as command
 from src.calibration import Decision
 from src.child import REPORT
-from src.errors import StoppedRun, UserError
+from src.errors import StoppedRun, UserError, command_text
 from src.opened import open_run
 from src.report import main
 from src.report_run import seconds_of_steps
@@ -173,7 +173,11 @@ class TestMissingParts:
             (["summary.json"], set(), ""),
             (["run.json"], OF_SCORES, r"missing: the record of the run: there is no run\.json"),
             (["checkpoints"], OF_SCORES, r"missing: the network: there is no checkpoint in"),
-            (["checkpoints/best.ckpt"], set(), ""),
+            (
+                ["checkpoints/best.ckpt"],
+                set(),
+                r"best\.ckpt is not there\. Taken instead: last\.ckpt",
+            ),
         ],
         ids=lambda value: str(value) if isinstance(value, list) else "",
     )
@@ -381,6 +385,7 @@ class TestSeveralRuns:
         assert page.sections == ["side", "curves", "differ", "flipped"]
         assert page.requests == []
         assert "Missing" not in page.text
+        assert str(two[0].parent) not in page.text  # the page lies in a folder that may be moved
         a, b = (read_scored(folder, "test").right for folder in two)
         flips = int((a != b).sum())
         assert f"A and B: {flips} picture" in page.text
@@ -467,10 +472,12 @@ class TestFit:
         self, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = RunFolder(run)
-        failed = subprocess.CompletedProcess([], 2)
-        monkeypatch.setattr("src.fitting.subprocess.run", lambda *words, **more: failed)
-        fitting.write_report(folder, True, None)
-        assert "WARNING: the report could not be made. Again: python -m" in capsys.readouterr().err
+        for code, what in ((2, "could not be made"), (1, "lacks a part, see above")):
+            failed = subprocess.CompletedProcess([], code)
+            monkeypatch.setattr("src.fitting.subprocess.run", lambda *_, done=failed, **__: done)
+            fitting.write_report(folder, True, None)
+            told = f"WARNING: the report {what}. Again: python -m src.report"
+            assert told in capsys.readouterr().err
 
         def stopped(*words: Any, **more: Any) -> None:
             raise StoppedRun("SIGINT")
@@ -479,7 +486,7 @@ class TestFit:
         fitting.write_report(folder, True, "mine")
         message = capsys.readouterr().err
         assert "stopped by Ctrl-C: no report, and the run is whole" in message
-        assert f'"{run}" --trust_code mine' in message
+        assert command_text([str(run), "--trust_code", "mine"]) in message
 
 
 @pytest.mark.parametrize(
@@ -512,7 +519,8 @@ def test_an_opened_run(trained: Path) -> None:
     assert found.index is not None
     assert len(found.index) == 54
     assert found.split == "val"
-    assert len(found.pictures("val")) == 6
+    assert len(found.pictures("val", 10)) == 6
+    assert found.pictures("val", 3).index.paths == found.pictures("val", 10).index.paths[::2]
     assert found.missing.lines == []
 
 

@@ -22,6 +22,7 @@ from src.report_parts import (
     with_ends,
 )
 from src.report_run import column, parameters
+from src.run import shown_path
 from src.scored import COMMANDS, Scored, data_differences, read_scored
 from src.trained import Trained
 from src.verdicts import LETTERS, Outcome, compare, verdict
@@ -189,11 +190,12 @@ def _flipped(
         for place, one in zip((outcome.first, outcome.second), pair, strict=True)
     )
     path = pair[0].paths[at]
+    name = shown_path(path)
     return Shown(
         uri=_picture(places.get(path)),
-        alt=f"{path}, which is {pair[0].labels[at]}",
+        alt=f"{name}, which is {pair[0].labels[at]}",
         head=pair[0].labels[at],
-        text=f"{', '.join(said)}; {path}",
+        text=f"{', '.join(said)}; {name}",
     )
 
 

@@ -123,10 +123,16 @@ def curves(
     if best is not None:
         axes.axvline(best, color=_SOFT, linewidth=1, linestyle=(0, (3, 3)), label="best epoch")
     _label(axes, "epoch", what)
+    if axes.get_ylim()[1] > 1 >= max(map(_highest, lines.values()), default=0.0):
+        axes.set_ylim(top=1.005)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes)
     ends = ", ".join(f"{label} ends at {_last(v)}" for label, (_, v) in lines.items())
     return _svg(figure, name, f"{what} over the epochs: {ends}")
+
+
+def _highest(line: tuple[Sequence[float], Sequence[float]]) -> float:
+    return max((value for value in line[1] if not np.isnan(value)), default=0.0)
 
 
 def _last(values: Sequence[float]) -> str:

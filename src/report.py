@@ -46,6 +46,8 @@ def main(args: Sequence[str] | None = None) -> int:
         keep_freed_memory()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
         missing: Missing = content["missing"]
+        if options.out is None:
+            _keep_a_better_one(out, runs)
         told = [_without_places(line, options.runs) for line in missing.lines]
         text = page("report.html.j2", {"version": __version__, **content, "missing": told})
         # File names may be no text.
@@ -55,6 +57,17 @@ def main(args: Sequence[str] | None = None) -> int:
         _say(str(out))
         outcome.code = int(missing.faulty)
     return outcome.code
+
+
+def _keep_a_better_one(out: Path, runs: Sequence[Trained]) -> None:
+    """Raise UserError where a page lies that a poorer one would replace unasked."""
+    poor = next((run for run in runs if run.index is None or run.model is None), None)
+    if poor is not None and out.is_file():
+        why = poor.missing.lines[-1]
+        raise UserError(
+            f"{out} is kept, since a page of today would have neither scores nor pictures ({why}). "
+            "--out FILE writes it elsewhere."
+        )
 
 
 def _without_places(line: str, folders: Sequence[Path]) -> str:
@@ -83,6 +96,8 @@ def _require_place(out: Path) -> None:
     """Raise UserError if the page can't be written, before any work."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder. Give a file in it, such as {out / 'a.html'}.")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out {out}: give the name of a page, which ends in .html.")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}. Make it, or give another.")
     if not os.access(out.parent, os.W_OK):
@@ -149,8 +164,7 @@ def one_run(run: Trained) -> dict[str, Any]:
     maker.add("the command", lambda: about.reproduce(run))
     return {
         "title": _title(run),
-        "subtitle": f"{run.folder.path.absolute().name}, {count(_epochs(run), 'epoch')}"
-        + ("" if run.summary else "; the training has not ended"),
+        "subtitle": _subtitle(run),
         "tiles": tiles,
         "sections": maker.made,
         "missing": run.missing,
@@ -167,8 +181,11 @@ def _title(run: Trained) -> str:
     return f"{stem or 'A run'}: {shown}{f' and {more:,} more' if more > 0 else ''}"
 
 
-def _epochs(run: Trained) -> int:
-    return len({row["epoch"] for row in run.rows})
+def _subtitle(run: Trained) -> str:
+    epochs = len({row["epoch"] for row in run.rows})
+    told = f", {count(epochs, 'epoch')}" if epochs else ""
+    more = "" if run.ended else "; the training has not ended"
+    return f"{run.folder.path.absolute().name}{told}{more}"
 
 
 def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:

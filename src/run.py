@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from src.errors import UserError
@@ -89,6 +89,8 @@ class RunFolder:
         Args:
             option: What the folder was given by, for the message.
         """
+        if self.path.is_file():
+            raise UserError(f"{option}{self.path} is a file. Give a run folder.")
         if not self.path.is_dir():
             raise UserError(f"{option}{self.path}: there is no such folder.")
         if not self.config.is_file():
@@ -198,6 +200,12 @@ def new_run_path(config: Path | None, now: datetime | None = None) -> Path:
         number += 1
         path = Path("runs") / stem / f"{time}-{number}"
     return path
+
+
+def shown_path(path: str) -> str:
+    """Return a path relative to the data as it is, and of any other the name alone."""
+    inside = not PurePosixPath(path).is_absolute() and not PureWindowsPath(path).drive
+    return path if inside else PureWindowsPath(path).name
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

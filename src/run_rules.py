@@ -277,10 +277,8 @@ def own_data(command: str, plan: Plan, options: Any, args: Sequence[str]) -> Pat
     return folder.samples
 
 
-def check_samples(plan: Plan) -> None:
+def check_samples(folder: RunFolder) -> None:
     """Raise UserError if samples.csv of the run folder is missing or was cut."""
-    assert plan.folder is not None
-    folder = plan.folder
     if not folder.samples.is_file():
         raise UserError(f"{folder.samples} is missing. Bring it back.")
     counts = folder.read_record().get("data", {}).get("counts", {})

@@ -21,6 +21,7 @@ from src.errors import UserError
 from src.forward import evenly
 from src.missing import FORESEEN, Missing
 from src.run import RunFolder
+from src.run_rules import check_samples
 from src.scored import COMMANDS, is_stale
 
 
@@ -43,6 +44,7 @@ class Trained:
     config: dict[str, Any]
     record: dict[str, Any]
     summary: dict[str, Any]
+    ended: bool
     rows: list[dict[str, str]]
     root: Path | None
     missing: Missing = field(default_factory=Missing)
@@ -98,7 +100,8 @@ class Trained:
 
     def _load_index(self) -> Index:
         if self.root is None or not self.root.exists():
-            raise UserError(f"{self.root} is not there; give --data.root DIR if it has moved")
+            where = self.root or "the place that run.json should name"
+            raise UserError(f"{where} is not there; give --data.root DIR if it has moved")
         folder = self.root.parent if self.root.is_file() else self.root
         found = replace(self._listed(), root=folder)
         there = np.array([found.path(i).is_file() for i in range(len(found))], bool)
@@ -116,6 +119,7 @@ class Trained:
         """Return what the run began with, whether it is there or not."""
         if not self.folder.samples.is_file():
             raise UserError(f"there is no {self.folder.samples.name}")
+        check_samples(self.folder)
         return Index.from_csv(self.folder.samples, Path(), self.classes)
 
     @property

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -24,7 +24,7 @@ from src.followed import (
     progress_of,
     read_scores,
 )
-from src.run import RunFolder
+from src.run import RunFolder, shown_path
 
 PICTURES = ("confusion", "train", "worst")  # kinds, as callbacks name their files
 _FILE = re.compile(r"([a-z]+)-epoch-[0-9]+\.png")
@@ -188,9 +188,3 @@ def _mistake(found: Mapping[str, Any]) -> dict[str, Any]:
         "predicted": str(found["predicted"]),
         "probability": number(found["probability"]),
     }
-
-
-def shown_path(path: str) -> str:
-    """Return a path relative to the data as it is, and of any other the name alone."""
-    inside = not PurePosixPath(path).is_absolute() and not PureWindowsPath(path).drive
-    return path if inside else PureWindowsPath(path).name

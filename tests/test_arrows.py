@@ -204,6 +204,7 @@ ARROWS: dict[str, set[str]] = {
         "src.forward",
         "src.missing",
         "src.run",
+        "src.run_rules",
         "src.scored",
     },
     "src.missing": set(),

@@ -136,7 +136,7 @@ class TestOneRun:
         """A report never looks at test pictures of its own accord."""
         page = Written(capsys, run).page
         assert "accuracy on 6 validation pictures" in page.tiles()
-        assert "chose the epoch" in page.text
+        assert "The epoch and the temperature were chosen on these" in page.text
 
     def test_names_are_text(
         self, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -307,6 +307,54 @@ class TestMissingParts:
         page = Page(run / "report.html")
         assert page.sections == [name for name in SECTIONS if name != "slices"]
 
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", r"the summary: summary\.json is damaged"),
+            ("[]", r"the summary: summary\.json is damaged: it holds no scores"),
+            ('{"best": 3}', r"the summary: summary\.json is damaged"),
+        ],
+    )
+    def test_a_damaged_summary(
+        self, text: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (run / "summary.json").write_text(text)
+        written = Written(capsys, run)
+        assert re.search(message, written.err)
+        assert "has not ended" not in written.page.text
+
+    @pytest.mark.parametrize(
+        ("kept", "message"),
+        [
+            (0.5, r"the pictures: .*samples\.csv is damaged: it lists \d+ pictures and the run"),
+            (-3, r"the pictures: .*samples\.csv is damaged: its hashes are of different"),
+        ],
+    )
+    def test_a_cut_list_of_pictures(
+        self, kept: float, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = (run / "samples.csv").read_bytes()
+        (run / "samples.csv").write_bytes(data[: int(len(data) * kept) if kept > 0 else int(kept)])
+        written = Written(capsys, run)
+        assert re.search(message, written.err)
+        assert not OF_SCORES & set(written.page.sections)
+
+    def test_a_good_page_is_not_replaced_by_a_poor_one(
+        self, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = Path(shutil.copytree(scored, tmp_path / "run"))
+        before = (run / "report.html").read_bytes()
+        written = Written(capsys, run, "--data.root", tmp_path / "away")
+        assert written.code == 2
+        assert re.search(
+            r"report\.html is kept, since .*away is not there.*--out FILE", written.err
+        )
+        assert (run / "report.html").read_bytes() == before
+        elsewhere = Written(
+            capsys, run, "--data.root", tmp_path / "away", "--out", tmp_path / "a.html"
+        )
+        assert not OF_SCORES & set(elsewhere.page.sections)
+
 
 class TestMistakesOfTheUser:
     def test_a_config_of_something_else(
@@ -336,7 +384,11 @@ class TestMistakesOfTheUser:
 
     @pytest.mark.parametrize(
         ("out", "message"),
-        [(".", r"is a folder\. Give a file in it"), ("no/a.html", r"there is no folder no\.")],
+        [
+            (".", r"is a folder\. Give a file in it"),
+            ("no/a.html", r"there is no folder no\."),
+            ("run.json", r"--out run\.json: give the name of a page, which ends in \.html"),
+        ],
     )
     def test_a_place_that_is_none(self, out: str, message: str, run: Path) -> None:
         with pytest.raises(UserError, match=message):

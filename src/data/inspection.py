@@ -25,7 +25,7 @@ from src.data.oddities import notes_of, outliers
 from src.data.scans import scan
 from src.errors import UserError, typed
 
-_RULES = "copies 3"  # of pairs that are kept; another number finds them anew
+_RULES = "copies 4"  # of pairs that are kept; another number finds them anew
 
 
 @dataclass(frozen=True)

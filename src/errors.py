@@ -57,3 +57,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def typed(path: Path) -> str:
     """Return a path as it is typed in a command: in double quotes where it has spaces."""
     return subprocess.list2cmdline([str(path)])
+
+
+def visible(text: str) -> str:
+    """Return text as one line without what moves a cursor or commands a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -103,7 +103,7 @@ class TestFound:
     ) -> None:
         """Five that hardly differ hide the other families of the same picture."""
         monkeypatch.setattr(copies.Search, "gather_crops", lambda *_: None)  # would tie them too
-        monkeypatch.setattr(copies.Search, "tie_crops", lambda _: None)
+        monkeypatch.setattr(copies.Search, "tie_crops", lambda *_: None)
         rng = np.random.default_rng(8)
         original = thumbs_of(photographs[:1]).astype(np.float32)
         of_family = rng.normal(0, 3, (30, 1, SIDE, SIDE))
@@ -271,6 +271,25 @@ class TestSearch:
         coarse = copies._coarse(thumbs_of(photographs))
         expected = copies._directions(np.ascontiguousarray(coarse[:, :, ::-1]), View())
         assert copies._directions(coarse, MIRRORED) == pytest.approx(expected, abs=1e-5)
+
+    def test_crops_that_others_have_tied_meanwhile_are_not_sought(
+        self, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where 0 shows 1, and 0 shows 2, nobody asks whether 1 shows 2."""
+        thumbs = thumbs_of(photographs[:3])
+        search = copies.Search(thumbs, np.arange(3), copies._coarse(thumbs))
+        pairs = np.array([(1, 2), (0, 2), (0, 1)])
+        search._crops = [(pairs, np.ones(3, np.float32), View(0.9))]
+        sought: list[int] = []
+
+        def agree(ones: np.ndarray, *_: object) -> np.ndarray:
+            sought.append(len(ones))
+            return np.ones(len(ones), bool)
+
+        monkeypatch.setattr(copies, "crops_alike", agree)
+        monkeypatch.setattr(copies, "_BLOCK", 1)
+        search.tie_crops()
+        assert (sought, search.found) == ([1, 1], [(0, 1), (0, 2)])
 
     def test_blocks_change_nothing(
         self, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch

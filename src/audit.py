@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         description="Look for damaged files, copies, label conflicts, leaks and what is odd. "
         "Nothing is changed or deleted.",
         epilog="Exit code: 0 nothing would falsify a score, 1 conflicts, leaks or damaged files "
-        "were found, 2 a mistake.",
+        "were found (or a failure, such as a full disk, told as an error), 2 a mistake.",
     )
     add = made.add_argument
     add("--data.root", dest="root", metavar="DIR", help="folder or CSV, as for fit")

@@ -55,12 +55,12 @@ def suspicious(scored: Iterable[Scored], paths: Iterable[str]) -> list[Note]:
 def doubted(scored: Scored) -> list[int]:
     """Return the places of pictures whose label a run contradicts with confidence."""
     places = {name: c for c, name in enumerate(scored.classes)}
-    labels = np.array([places[name] for name in scored.labels], np.int64)  # [N]
-    said = np.array([places[name] for name in scored.predicted], np.int64)  # [N]
-    rows = np.arange(len(labels))
+    rows = np.flatnonzero([bool(label) for label in scored.labels])  # [L], of those with a label
+    labels = np.array([places[scored.labels[at]] for at in rows], np.int64)  # [L]
+    said = np.array([places[scored.predicted[at]] for at in rows], np.int64)  # [L]
     counts = np.bincount(labels, minlength=len(places))
     sums = np.bincount(labels, scored.probabilities[rows, labels], minlength=len(places))
     usual = np.where(counts, sums / np.maximum(counts, 1), np.inf)  # of nothing, nothing is usual
     sure = (said != labels) & (scored.probabilities[rows, said] >= usual[said])
-    found: list[int] = np.flatnonzero(sure).tolist()
+    found: list[int] = rows[sure].tolist()
     return found

@@ -760,6 +760,13 @@ class TestRun:
         )  # fmt: skip
         assert doubted(scored) == []
 
+    def test_a_picture_without_a_label_contradicts_none(self) -> None:
+        scored = Scored(
+            Path(), "best.ckpt", CLASSES, "f", ("a", "b"), ("", "wasp"), ("wasp", "wasp"),
+            np.array([[0.1, 0.9], [0.2, 0.8]]),
+        )  # fmt: skip
+        assert doubted(scored) == []
+
 
 @pytest.mark.cli
 def test_as_a_program(root: Path) -> None:

@@ -67,5 +67,5 @@ def typed(path: Path) -> str:
 
 
 def visible(text: str) -> str:
-    """Return one line without what moves the cursor or commands a terminal, whatever names hold."""
+    """Return text as one line without what moves a cursor or commands a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -26,8 +26,8 @@ from src.slices import LEAST, Slice
 MAX_CLASSES = 20  # in the confusion matrix, and in a table in the order of the classes
 _BESIDE = 4  # classes of a matrix that has room beside a table
 _CHOSEN = {
-    "val": "The epoch and the temperature were chosen on these pictures, so the scores are a little "
-    "too good; those of test pictures say what is left of them.",
+    "val": "The epoch and the temperature were chosen on these pictures, so the scores are a "
+    "little too good; those of test pictures say what is left of them.",
     "test": "No step and no choice of the training saw these pictures.",
 }
 _CHOSEN_ON_TEST = (

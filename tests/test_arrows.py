@@ -249,6 +249,7 @@ ARROWS: dict[str, set[str]] = {
         "src.judged",
         "src.pages",
         "src.report_parts",
+        "src.run",
         "src.trained",
     },
     "src.comparison": {
@@ -257,6 +258,7 @@ ARROWS: dict[str, set[str]] = {
         "src.plots",
         "src.report_parts",
         "src.report_run",
+        "src.run",
         "src.scored",
         "src.trained",
         "src.verdicts",

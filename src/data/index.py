@@ -185,8 +185,6 @@ class Index:
         rows = read_table(path, _COLUMNS, errors="surrogateescape")
         rows = [row for row in rows if row[_COLUMNS.index("split")] != SKIPPED]
         paths, labels, splits, hashes = (tuple(row[at] for row in rows) for at in range(4))
-        if len({len(content) for content in hashes} - {0}) > 1:
-            raise UserError(f"{path} is damaged: its hashes are of different lengths.")
         for name in dict.fromkeys(splits):
             if name not in ("", *SPLITS):
                 raise UserError(f"{path}: unknown split '{name}'. {nearest(name, SPLITS)}")

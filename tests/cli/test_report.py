@@ -327,7 +327,7 @@ class TestMissingParts:
         ("kept", "message"),
         [
             (0.5, r"the pictures: .*samples\.csv is damaged: it lists \d+ pictures and the run"),
-            (-3, r"the pictures: .*samples\.csv is damaged: its hashes are of different"),
+            (-3, r"the pictures: .*samples\.csv is damaged: a hash in it was cut"),
         ],
     )
     def test_a_cut_list_of_pictures(

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from callbacks.sheets import INK, PAPER, SOFT, Font, font, shortened
 from callbacks.shown import AfterValidation
 from src.counting import confusion_counts
+from src.mistakes import sound
 from src.table import Int64s
 
 MOST_NUMBERS = 40  # classes up to which each cell holds its count
@@ -26,8 +27,9 @@ class ConfusionMatrix(AfterValidation):
     """Writes RUN/pictures/confusion-epoch-<n>.png: rows the true classes, columns the named ones.
 
     The colour of a cell is its share of the row, blue where the class is right and red where not.
-    Classes are those of the epoch's decision. Above 40 classes the numbers are left out. Also sends
-    the picture to Weights & Biases and TensorBoard where they log the run.
+    Classes are those of the epoch's decision; a picture whose logits are no numbers is left out.
+    Above 40 classes the numbers are left out. Also sends the picture to Weights & Biases and
+    TensorBoard where they log the run.
 
     Args:
         every_n_epochs: How often, from 1; the first and the last epoch are always drawn.
@@ -41,7 +43,7 @@ class ConfusionMatrix(AfterValidation):
 
     def look(self, trainer: Trainer, module: Any, epoch: int) -> None:
         """Draw the matrix of a validation."""
-        rows, classes = module.table.labelled(), trainer.datamodule.classes  # type: ignore[attr-defined]
+        rows, classes = sound(module.table), trainer.datamodule.classes  # type: ignore[attr-defined]
         predicted = module.decision.predicted(rows.logits)
         counts = confusion_counts(rows.target, predicted, len(classes))
         self.show_picture(trainer, "confusion", epoch, draw_confusion(counts, classes, epoch))

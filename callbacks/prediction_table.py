@@ -21,7 +21,7 @@ class PredictionTable(AfterValidation):
     Classes and probabilities are those of the epoch's decision: its temperature and its threshold.
     Of several validations in one epoch the last stays. Also sends `max_rows` of the rows, evenly
     spread, to Weights & Biases. Nothing is kept from one validation to the next; while it writes,
-    the text of the whole table lies in memory.
+    the text of a block of rows lies in memory.
 
     Args:
         every_n_epochs: How often, from 1; the first and the last epoch are always written.

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from callbacks.sheets import contact_sheet
 from callbacks.shown import OF_PICTURES, AfterValidation, check_least
 from src.calibration import Decision
-from src.mistakes import mistakes
+from src.mistakes import mistakes, sound
 from src.run import RunFolder, write_json
 from src.table import Table
 
@@ -124,9 +124,7 @@ def find_mistakes(table: Table, decision: Decision, most: int) -> Mistakes:
         decision: How logits become probabilities and a class.
         most: Mistakes that are listed.
     """
-    rows = table.labelled()
-    sound = np.isfinite(rows.logits).all(axis=1)
-    rows = Table(rows.index[sound], rows.target[sound], rows.logits[sound])
+    rows = sound(table)
     wrong, losses = mistakes(rows, decision)
     at = wrong[:most]
     named, shares = decision.predicted(rows.logits[at]), decision.probabilities(rows.logits[at])

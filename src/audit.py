@@ -9,22 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from src.audit_page import audit_page, verdict
+from src.audit_page import audit_page, summary
 from src.data.cache import check_place
 from src.data.find import data_root
-from src.data.findings import Findings, Note
+from src.data.findings import Note
 from src.data.fixing import write_fixed
 from src.data.index import Index, Listing, list_found
 from src.data.inspection import Inspected, inspect
 from src.doubt import read_all_scored, suspicious
-from src.errors import RunFailureError, UserError
+from src.errors import RunFailureError, UserError, visible
 from src.failures import Parser, end_with_message
 from src.run import RunFolder, write_json, write_text
 from src.scored import Scored
 
 PROGRAM = "python -m src.audit"
 _OUT = Path("runs", "audit")
-_SHOWN = 5  # of a kind, on the terminal
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -58,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         description="Look for damaged files, copies, label conflicts, leaks and what is odd. "
         "Nothing is changed or deleted.",
         epilog="Exit code: 0 nothing would falsify a score, 1 conflicts, leaks or damaged files "
-        "were found, 2 a mistake.",
+        "were found (or a failure, such as a full disk, told as an error), 2 a mistake.",
     )
     add = made.add_argument
     add("--data.root", dest="root", metavar="DIR", help="folder or CSV, as for fit")
@@ -122,16 +121,45 @@ def what_to_look_at(root: str | None, run_dir: Path | None) -> Data:
             place, listing, (Note(f"fit refuses these data: {refusal}"),) if refusal else ()
         )
     run = RunFolder(run_dir).require()
-    about = run.read_record().get("data", {})
-    place = data_root(root or about.get("root"), None)
+    place, listing = _of_run(run, root)
+    return Data(place, listing, scored=tuple(read_all_scored(run)))
+
+
+def _of_run(run: RunFolder, root: str | None) -> tuple[Path, Listing]:
+    """Return the folder or CSV of a run, and its pictures with the groups that a CSV gives."""
+    own_root, classes = _recorded(run)
+    place = data_root(root or own_root, None)
     folder = place.parent if place.is_file() else place
-    index = Index.from_csv(run.samples, folder, about.get("classes", ()))
-    if not all(index.path(i).exists() for i in range(0, len(index), max(1, len(index) // 50))):
+    index = Index.from_csv(run.samples, folder, classes)
+    _check_files(run, folder, [index.path(i) for i in range(len(index))])
+    listing = Listing.of(index)
+    if place.is_file():
+        whole = list_found(place)[0]
+        groups = dict(zip(whole.paths, whole.groups, strict=True))
+        listing = replace(listing, groups=tuple(groups.get(path, "") for path in listing.paths))
+    return place, listing
+
+
+def _recorded(run: RunFolder) -> tuple[str | None, list[str]]:
+    """Return the root and the classes that run.json names."""
+    about = run.read_record().get("data", {})
+    if isinstance(about, dict):
+        root, classes = about.get("root"), about.get("classes", [])
+        if isinstance(root, str | None) and isinstance(classes, list):
+            return root, classes
+    raise UserError(f"{run.record}: data has to have root and classes, and is {about!r}.")
+
+
+def _check_files(run: RunFolder, folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse data that have moved, and what is neither file nor folder: a pipe never ends."""
+    odd = next((p for p in paths if p.exists() and not (p.is_file() or p.is_dir())), None)
+    if odd is not None:
+        raise UserError(f"{odd}, which {run.samples} names, is no file. Take it out.")
+    if not all(path.exists() for path in paths[:: max(1, len(paths) // 50)]):
         raise UserError(
-            f"pictures of {run_dir} are not in {folder} any more. If the data have moved, give "
+            f"pictures of {run.path} are not in {folder} any more. If the data have moved, give "
             "--data.root DIR too."
         )
-    return Data(place, Listing.of(index), scored=tuple(read_all_scored(run)))
 
 
 def check_targets(out: Path | None, fixed: Path | None, root: Path) -> None:
@@ -202,38 +230,7 @@ def fix(path: Path, found: Inspected) -> list[str]:
     left = write_fixed(path, found.root, findings, found.sizes, found.groups)
     lines = [f"{len(left):,} of {len(findings.paths):,} pictures are left in {path}"]
     lost = sorted({*findings.labels} - {findings.labels[i] for i in left})
-    return [*lines, _visible(f"WARNING: of {', '.join(lost)} none is left")] if lost else lines
-
-
-def summary(findings: Findings) -> list[str]:
-    """Return lines for a terminal."""
-    copies = findings.copies
-    lines = [f"{len(findings.paths) + len(findings.damaged):,} files looked at"]
-    for name, groups in (
-        ("label conflicts", copies.conflicts),
-        ("leaks between splits", copies.leaks),
-        ("duplicates", copies.duplicates),
-    ):
-        exact = sum(group.kind == "exact" for group in groups)
-        kinds = f" ({exact:,} exact, {len(groups) - exact:,} near)" if groups else ""
-        lines.append(f"{name}: {len(groups):,}{kinds}")
-        lines += _some(["  ".join(findings.paths[i] for i in g.members) for g in groups])
-    lines.append(f"damaged files: {len(findings.damaged):,}")
-    lines += _some([f"{path}: {reason}" for path, reason in findings.damaged])
-    for note in findings.notes:
-        lines.append(f"note: {note.note}{f' ({len(note.paths):,})' if note.paths else ''}")
-    return [_visible(line) for line in (*lines, verdict(findings))]
-
-
-def _some(items: Sequence[str]) -> list[str]:
-    """Return the first items, indented."""
-    more = [f"and {len(items) - _SHOWN:,} more"] if len(items) > _SHOWN else []
-    return [f"  {line}" for line in (*items[:_SHOWN], *more)]
-
-
-def _visible(line: str) -> str:
-    """Return one line without what moves the cursor or commands a terminal, whatever names hold."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return [*lines, visible(f"WARNING: of {', '.join(lost)} none is left")] if lost else lines
 
 
 def say(text: str) -> None:

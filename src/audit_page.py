@@ -1,4 +1,4 @@
-"""The page of an audit: audit.html, one file with its pictures inside."""
+"""What an audit shows: audit.html, one file with its pictures inside, and lines for a terminal."""
 
 import shlex
 from collections import Counter
@@ -9,11 +9,14 @@ from typing import Any
 from src import __version__
 from src.data.findings import Findings, Group, Note
 from src.data.inspection import Inspected
+from src.errors import visible
 from src.pages import page, picture_uri
 from src.preprocess import BadImageError, open_rgb
 
 _SIDE = 200  # of a picture on the page, in pixels
-_GROUPS, _OF_GROUP, _OF_NOTE, _FILES = 60, 8, 8, 200  # shown at most; audit.json has all
+# Shown at most; audit.json has all.
+_GROUPS, _OF_GROUP, _NOTES, _OF_NOTE, _FILES = 60, 8, 60, 8, 200
+_LINES, _NOTE_LINES = 5, 20  # of a kind, on a terminal
 _SECTIONS = (
     (
         "conflicts",
@@ -73,11 +76,46 @@ def audit_page(title: str, found: Inspected, command: Sequence[str]) -> str:
             "more_damaged": max(0, len(findings.damaged) - _FILES),
             "classes": findings.classes,
             "splits": sorted({split or "all" for split in findings.splits}, key=_split_order),
-            "notes": [_note(shown, note, place) for note in findings.notes],
+            "notes": [_note(shown, note, place) for note in findings.notes[:_NOTES]],
+            "more_notes": max(0, len(findings.notes) - _NOTES),
             "command": shlex.join(command),
             "version": __version__,
         },
     )
+
+
+def summary(findings: Findings) -> list[str]:
+    """Return lines for a terminal."""
+    copies = findings.copies
+    lines = [f"{len(findings.paths) + len(findings.damaged):,} files looked at"]
+    for name, groups in (
+        ("label conflicts", copies.conflicts),
+        ("leaks between splits", copies.leaks),
+        ("duplicates", copies.duplicates),
+    ):
+        exact = sum(group.kind == "exact" for group in groups)
+        kinds = f" ({exact:,} exact, {len(groups) - exact:,} near)" if groups else ""
+        lines.append(f"{name}: {len(groups):,}{kinds}")
+        lines += _some([_members(findings, group) for group in groups])
+    lines.append(f"damaged files: {len(findings.damaged):,}")
+    lines += _some([f"{path}: {reason}" for path, reason in findings.damaged])
+    for note in findings.notes[:_NOTE_LINES]:
+        lines.append(f"note: {note.note}{f' ({len(note.paths):,})' if note.paths else ''}")
+    if len(findings.notes) > _NOTE_LINES:
+        lines.append(f"and {len(findings.notes) - _NOTE_LINES:,} more notes")
+    return [visible(line) for line in (*lines, verdict(findings))]
+
+
+def _members(findings: Findings, group: Group) -> str:
+    more = len(group.members) - _LINES
+    named = [findings.paths[i] for i in group.members[:_LINES]]
+    return "  ".join([*named, f"and {more:,} more"] if more > 0 else named)
+
+
+def _some(items: Sequence[str]) -> list[str]:
+    """Return the first items, indented."""
+    more = [f"and {len(items) - _LINES:,} more"] if len(items) > _LINES else []
+    return [f"  {line}" for line in (*items[:_LINES], *more)]
 
 
 def verdict(findings: Findings) -> str:

@@ -188,7 +188,8 @@ class WaggleCLI(LightningCLI):
         options.model.num_classes = len(options.data.classes)
         self.stored_config = self._config_to_store()
         if self.samples is not None:
-            check_samples(self.plan)
+            assert self.plan.folder is not None
+            check_samples(self.plan.folder)
         if command != "fit":
             self.trainer_defaults["callbacks"] = scoring_callbacks()
             if not shows_bar(options.progress):

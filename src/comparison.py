@@ -21,12 +21,13 @@ from src.report_parts import (
     table,
     with_ends,
 )
-from src.report_run import column
+from src.report_run import column, parameters
+from src.run import shown_path
 from src.scored import COMMANDS, Scored, data_differences, read_scored
 from src.trained import Trained
 from src.verdicts import LETTERS, Outcome, compare, verdict
 
-_FLIPPED = 24  # pictures shown
+_FLIPPED, _ALL_FLIPPED = 24, 120  # pictures shown of a comparison, and of all
 _SIDE = 224  # pixels
 
 
@@ -64,23 +65,20 @@ def comparison(runs: Sequence[Trained]) -> dict[str, Any]:
 
 
 def _side_by_side(runs: Sequence[Trained], names: Sequence[str]) -> Section:
-    rows: list[list[str | Ranged]] = [["run folder", *(str(run.folder.path) for run in runs)]]
+    rows: list[list[str | Ranged]] = [
+        ["run folder", *(run.folder.path.absolute().name for run in runs)]
+    ]
     rows.append(["seed", *(str(run.record.get("seed", "-")) for run in runs)])
     rows.append(["epochs", *(str(len({row["epoch"] for row in run.rows})) for run in runs)])
     rows.append(
         ["time", *(duration(float(run.rows[-1]["seconds"])) if run.rows else "-" for run in runs)]
     )
-    rows.append(["parameters", *(_parameters(run) for run in runs)])
+    rows.append(["parameters", *(parameters(run) for run in runs)])
     rows.append(["best validation accuracy", *(_best(run) for run in runs)])
     for split, what in (("test", "test accuracy"), ("val", "validation accuracy, scored")):
         if any(run.scores(split) for run in runs):
             rows.append([what, *(_accuracy(run, split) for run in runs)])
     return section("Side by side", (), [table(["", *names], rows)], "side")
-
-
-def _parameters(run: Trained) -> str:
-    number = run.summary.get("parameters")
-    return "-" if number is None else f"{number:,}"
 
 
 def _best(run: Trained) -> str:
@@ -164,10 +162,11 @@ def _flips(run: Trained | None, scored: Sequence[Scored], outcomes: Sequence[Out
     index = run.index if run is not None else None
     places = {} if index is None else {path: index.path(i) for i, path in enumerate(index.paths)}
     parts: list[Part] = []
+    most = _shown_of_each(len(outcomes))
     for outcome in outcomes:
         pair = scored[outcome.first], scored[outcome.second]
-        shown = [_flipped(places, pair, outcome, at) for at in outcome.flipped[:_FLIPPED]]
-        shown_of = f"the first {_FLIPPED} of " if len(outcome.flipped) > _FLIPPED else ""
+        shown = [_flipped(places, pair, outcome, at) for at in outcome.flipped[:most]]
+        shown_of = f"the first {most} of " if len(outcome.flipped) > most else ""
         title = (
             f"{LETTERS[outcome.first]} and {LETTERS[outcome.second]}: {shown_of}"
             f"{count(len(outcome.flipped), 'picture')}"
@@ -179,6 +178,10 @@ def _flips(run: Trained | None, scored: Sequence[Scored], outcomes: Sequence[Out
     return section("Pictures that flipped", (), parts, "flipped")
 
 
+def _shown_of_each(comparisons: int) -> int:
+    return min(_FLIPPED, _ALL_FLIPPED // max(1, comparisons))
+
+
 def _flipped(
     places: Mapping[str, Path], pair: tuple[Scored, Scored], outcome: Outcome, at: int
 ) -> Shown:
@@ -187,11 +190,12 @@ def _flipped(
         for place, one in zip((outcome.first, outcome.second), pair, strict=True)
     )
     path = pair[0].paths[at]
+    name = shown_path(path)
     return Shown(
         uri=_picture(places.get(path)),
-        alt=f"{path}, which is {pair[0].labels[at]}",
+        alt=f"{name}, which is {pair[0].labels[at]}",
         head=pair[0].labels[at],
-        text=f"{', '.join(said)}; {path}",
+        text=f"{', '.join(said)}; {name}",
     )
 
 

@@ -8,6 +8,8 @@ label. Only pictures that the run was not trained on can say anything.
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
+
 from src.data.findings import Note
 from src.errors import UserError, typed
 from src.run import RunFolder
@@ -53,13 +55,12 @@ def suspicious(scored: Iterable[Scored], paths: Iterable[str]) -> list[Note]:
 def doubted(scored: Scored) -> list[int]:
     """Return the places of pictures whose label a run contradicts with confidence."""
     places = {name: c for c, name in enumerate(scored.classes)}
-    usual = {
-        name: scored.probabilities[[label == name for label in scored.labels], c].mean()
-        for name, c in places.items()
-        if name in scored.labels
-    }
-    return [
-        at
-        for at, (label, said) in enumerate(zip(scored.labels, scored.predicted, strict=True))
-        if said != label and said in usual and scored.probabilities[at, places[said]] >= usual[said]
-    ]
+    rows = np.flatnonzero([bool(label) for label in scored.labels])  # [L], of those with a label
+    labels = np.array([places[scored.labels[at]] for at in rows], np.int64)  # [L]
+    said = np.array([places[scored.predicted[at]] for at in rows], np.int64)  # [L]
+    counts = np.bincount(labels, minlength=len(places))
+    sums = np.bincount(labels, scored.probabilities[rows, labels], minlength=len(places))
+    usual = np.where(counts, sums / np.maximum(counts, 1), np.inf)  # of nothing, nothing is usual
+    sure = (said != labels) & (scored.probabilities[rows, said] >= usual[said])
+    found: list[int] = rows[sure].tolist()
+    return found

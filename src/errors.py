@@ -1,9 +1,11 @@
 """What ends a command with one message: two errors and a signal; and what messages are made of."""
 
 import difflib
+import shlex
 import signal
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 STOP_SIGNALS = ("SIGINT", "SIGUSR1", "SIGTERM")  # they ask a command to end; the first one wins
@@ -54,6 +56,16 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"did you mean '{match[0]}'?" if match else ""
 
 
+def command_text(words: Sequence[str]) -> str:
+    """Return a command as it is typed into a shell of this system."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
 def typed(path: Path) -> str:
     """Return a path as it is typed in a command: in double quotes where it has spaces."""
     return subprocess.list2cmdline([str(path)])
+
+
+def visible(text: str) -> str:
+    """Return text as one line without what moves a cursor or commands a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -165,7 +165,7 @@ def _os_error(error: OSError) -> tuple[int, str | None]:
     if error.errno in _FULL:
         return 1, (
             f"the disk is full{where}: {error.strerror}. What was written before is whole; free "
-            "some space and go on with --ckpt_path auto."
+            "some space and try again (a training: with --ckpt_path auto)."
         )
     named = (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError)
     if isinstance(error, named) or error.errno in (errno.ENAMETOOLONG, errno.EROFS):

@@ -23,7 +23,7 @@ from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.inspection import warn_of_copies
-from src.errors import StoppedRun, UserError
+from src.errors import StoppedRun, UserError, command_text
 from src.intervals import wilson_interval
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.warm_start import OptimizerStart
@@ -233,7 +233,7 @@ def write_report(folder: RunFolder, wanted: bool | None, trust_code: str | None)
     print("writing the report ...", flush=True)
     trusted = ["--trust_code", trust_code] if trust_code else []
     words = ["-m", "src.report", str(folder.path), *trusted]
-    again = f"Again: {subprocess.list2cmdline(['python', *words])}"
+    again = f"Again: {command_text(['python', *words])}"
     try:
         # An exception here, such as of a signal, ends the process too.
         code = subprocess.run([sys.executable, *words], env=environment(), check=False).returncode
@@ -241,7 +241,8 @@ def write_report(folder: RunFolder, wanted: bool | None, trust_code: str | None)
         print(f"{end.message}: no report, and the run is whole. {again}", file=sys.stderr)
         return
     if code:
-        print(f"WARNING: the report could not be made. {again}", file=sys.stderr)
+        what = "lacks a part, see above" if code == 1 else "could not be made"
+        print(f"WARNING: the report {what}. {again}", file=sys.stderr)
 
 
 def _best_line(kept: Checkpoints, table: Table | None) -> str:

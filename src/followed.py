@@ -29,6 +29,16 @@ def read_scores(path: Path) -> list[Row]:
     return [row for row in found if all(_is_count(row[name]) for name in counted)]
 
 
+def is_of_the_end(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a summary.json was written after the last row of metrics.csv.
+
+    Of a run that goes on, it is that of an earlier sitting.
+    """
+    final = summary.get("final")
+    last = number(rows[-1].get("step")) if rows else None
+    return not rows or (isinstance(final, dict) and last is not None and final.get("step") == last)
+
+
 def _is_count(value: float | None) -> bool:
     return value is not None and 0 <= value < 2**53
 

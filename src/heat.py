@@ -4,7 +4,9 @@ B pictures, H, W pixels, C classes; h, w cells of a layer's map.
 """
 
 import copy
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +21,21 @@ FINE_SIDE = 7  # cells of a map that says it well
 EDGE = 0.25  # weight of the heat at the very edge
 
 
+Keep = Callable[[nn.Module, int, Any], None]  # module, number of the call from 0, output
+
+
 class Layer(NamedTuple):
-    """A module whose output is a map, and how many pixels one of its cells stands for."""
+    """A module whose output is a map.
+
+    Attributes:
+        module: May be called several times, as a ReLU that layers share.
+        cell: How many pixels one cell of the map stands for.
+        call: The number of the call, from 0.
+    """
 
     module: nn.Module
     cell: int
+    call: int = 0
 
 
 def explainable(net: nn.Module) -> nn.Module:
@@ -48,23 +60,35 @@ def layers_to_show(net: nn.Module, pixels: Tensor) -> tuple[Layer, ...]:
     height, width = pixels.shape[1:3]
     side = min(height, width)
 
-    def note(module: nn.Module, _: Any, output: Any) -> None:
+    def note(module: nn.Module, call: int, output: Any) -> None:
         if isinstance(output, Tensor) and output.dim() == 4:
             rows, columns = output.shape[2:]
             cells = min(rows, columns)
             alike = rows * width == columns * height  # else channels stand last, as in Swin
             if alike and LEAST_SIDE <= cells < side:  # the input itself, normalised, is no map
-                found.append((cells, Layer(module, round(side / cells))))
+                found.append((cells, Layer(module, round(side / cells), call)))
 
-    hooks = [module.register_forward_hook(note) for name, module in net.named_modules() if name]
-    try:
-        with torch.no_grad():
-            net(pixels)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with _seeing([module for name, module in net.named_modules() if name], note), torch.no_grad():
+        net(pixels)
     fine = [layer for cells, layer in found if cells >= FINE_SIDE]
     return tuple(dict.fromkeys([*(layer for _, layer in found[-1:]), *fine[-1:]]))
+
+
+@contextmanager
+def _seeing(modules: Iterable[nn.Module], keep: Keep) -> Iterator[None]:
+    """Hand over every output of the modules."""
+    calls: Counter[nn.Module] = Counter()
+
+    def hook(module: nn.Module, _: Any, output: Any) -> None:
+        keep(module, calls[module], output)
+        calls[module] += 1
+
+    hooks = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
 
 
 def heat_maps(net: nn.Module, pixels: Tensor, targets: Tensor, layers: Sequence[Layer]) -> Heat:
@@ -86,9 +110,8 @@ def heat_maps(net: nn.Module, pixels: Tensor, targets: Tensor, layers: Sequence[
     Returns:
         float32 [B, H, W], 0 to 1, the highest of each picture 1; all 0 where nothing speaks for it.
     """
-    modules = [layer.module for layer in layers]
-    plain = _layer_cams(net, pixels, targets, modules)
-    mirrored = _layer_cams(net, pixels.flip(2).contiguous(), targets, modules)
+    plain = _layer_cams(net, pixels, targets, layers)
+    mirrored = _layer_cams(net, pixels.flip(2).contiguous(), targets, layers)
     whole = torch.ones(())
     for layer, one, other in zip(layers, plain, mirrored, strict=True):
         fade = torch.outer(*(_fade(side, layer.cell) for side in pixels.shape[1:3]))
@@ -104,23 +127,21 @@ def _fade(side: int, cell: int) -> Tensor:
 
 
 def _layer_cams(
-    net: nn.Module, pixels: Tensor, targets: Tensor, modules: Sequence[nn.Module]
+    net: nn.Module, pixels: Tensor, targets: Tensor, layers: Sequence[Layer]
 ) -> list[Tensor]:
     """Return the maps of the layers, each [B, H, W], 0 and above."""
-    kept: dict[nn.Module, Tensor] = {}
+    kept: dict[tuple[nn.Module, int], Tensor] = {}
+    wanted = [(layer.module, layer.call) for layer in layers]
 
-    def keep(module: nn.Module, _: Any, output: Tensor) -> None:
-        kept[module] = output
+    def keep(module: nn.Module, call: int, output: Tensor) -> None:
+        if (module, call) in wanted:
+            kept[module, call] = output
 
-    hooks = [module.register_forward_hook(keep) for module in modules]
-    try:
+    with _seeing({layer.module for layer in layers}, keep):
         logits: Tensor = net(pixels)  # [B, C]
-    finally:
-        for hook in hooks:
-            hook.remove()
     own = logits.gather(1, targets[:, None])[:, 0]
     others = logits.scatter(1, targets[:, None], -torch.inf).logsumexp(1)
-    outputs = [kept[module] for module in modules]
+    outputs = [kept[one] for one in wanted]
     gradients = torch.autograd.grad((own - others).sum(), outputs)
     return [_spread(F.relu(gradient) * output, pixels)
             for gradient, output in zip(gradients, outputs, strict=True)]  # fmt: skip

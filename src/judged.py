@@ -17,7 +17,7 @@ from src.calibration import Decision
 from src.classifier import Classifier
 from src.data.dataset import Pictures
 from src.data.looks import look_at
-from src.forward import evaluate, evenly, take
+from src.forward import evaluate, evenly
 from src.heat import Heat, Layer, explainable, heat_maps, layers_to_show
 from src.mistakes import mistakes
 from src.table import Table
@@ -53,11 +53,11 @@ class Judged:
     @classmethod
     def of(cls, run: Trained, split: str) -> "Judged":
         """Let a run's network look at a split; needs the run's model and index."""
-        assert run.model is not None
-        whole = run.pictures(split)
-        pictures = take(whole, evenly(len(whole), MOST))
+        assert run.model is not None and run.index is not None
+        pictures = run.pictures(split, MOST)
         found = evaluate(run.model.net, pictures, run.block_size)
-        return cls(run.model, pictures, found.labelled(), len(whole))
+        of_all = int((run.index.splits == split).sum())
+        return cls(run.model, pictures, found.labelled(), of_all)
 
     @property
     def decision(self) -> Decision:

@@ -6,6 +6,13 @@ from src.calibration import Decision
 from src.table import Float64s, Int64s, Table, log_softmax
 
 
+def sound(table: Table) -> Table:
+    """Return the labelled rows of which every logit is a finite number."""
+    rows = table.labelled()
+    fine = np.isfinite(rows.logits).all(axis=1)
+    return Table(rows.index[fine], rows.target[fine], rows.logits[fine])
+
+
 def mistakes(table: Table, decision: Decision) -> tuple[Int64s, Float64s]:
     """Return the wrong answers, those with the highest loss first; of equals the first.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import UserError
+from src.followed import is_of_the_end
 from src.missing import Missing
 from src.rows import read_rows
 from src.run import RunFolder
@@ -32,12 +33,16 @@ def open_run(path: Path, root: str | None = None, trust_code: Sequence[str] = ()
     missing = Missing()
     record = missing.attempt("the record of the run", lambda: _record(folder)) or {}
     place = root or record.get("data", {}).get("root")
+    rows = missing.attempt("the curves", lambda: _rows(folder)) or []
+    summary = missing.attempt("the summary", lambda: _summary(folder.summary))
+    ended = summary is None or is_of_the_end(summary, rows)
     return Trained(
         folder,
         config,
         record,
-        _summary(folder.summary),
-        missing.attempt("the curves", lambda: _rows(folder)) or [],
+        (summary or {}) if ended else {},
+        ended,
+        rows,
         Path(place) if place else None,
         missing,
         tuple(trust_code),
@@ -76,8 +81,12 @@ def _rows(folder: RunFolder) -> list[dict[str, str]]:
 
 def _summary(path: Path) -> dict[str, Any]:
     """Return what the end of a run has written; empty if it has not ended."""
+    if not path.exists():
+        return {}
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    except ValueError as error:
+        raise UserError(f"{path.name} is damaged: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("best", {}), dict):
+        raise UserError(f"{path.name} is damaged: it holds no scores by their names")
+    return found

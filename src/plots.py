@@ -24,6 +24,10 @@ _NAMES = {
     _THIRD: "third", _GOOD: "good", _BAD: "bad",
 }  # fmt: skip
 SERIES = (_ACCENT, _SECOND, _THIRD, _GOOD, _BAD)
+# Of the lines beyond the colours, which begin anew: 30 that differ, for 26 letters.
+_DASHES: tuple[Any, ...] = (
+    "-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (9, 2)), (0, (5, 2, 1, 2, 1, 2)),
+)  # fmt: skip
 _FONT = 11.0  # points on a figure of 5.2 inches, which a page shows at about its own width
 _SIZE = (5.2, 3.3)
 _LONGEST = 28  # characters of a label
@@ -104,12 +108,13 @@ def curves(
         best: The epoch that best.ckpt is of, or None.
     """
     figure, axes = _figure()
-    for colour, (label, (epochs, values)) in zip(_cycle(len(lines)), lines.items(), strict=True):
+    for number, (label, (epochs, values)) in enumerate(lines.items()):
         many = len(epochs) > 40
         axes.plot(
             epochs,
             values,
-            color=colour,
+            color=SERIES[number % len(SERIES)],
+            linestyle=_DASHES[number // len(SERIES) % len(_DASHES)],
             label=_label_of(label),
             linewidth=1.8,
             marker=None if many else "o",
@@ -118,10 +123,16 @@ def curves(
     if best is not None:
         axes.axvline(best, color=_SOFT, linewidth=1, linestyle=(0, (3, 3)), label="best epoch")
     _label(axes, "epoch", what)
+    if axes.get_ylim()[1] > 1 >= max(map(_highest, lines.values()), default=0.0):
+        axes.set_ylim(top=1.005)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes)
     ends = ", ".join(f"{label} ends at {_last(v)}" for label, (_, v) in lines.items())
     return _svg(figure, name, f"{what} over the epochs: {ends}")
+
+
+def _highest(line: tuple[Sequence[float], Sequence[float]]) -> float:
+    return max((value for value in line[1] if not np.isnan(value)), default=0.0)
 
 
 def _last(values: Sequence[float]) -> str:

@@ -15,7 +15,7 @@ from src import report_run as about
 from src import report_scores as scored
 from src.comparison import comparison
 from src.data.scans import scan
-from src.errors import UserError
+from src.errors import UserError, visible
 from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.memory import keep_freed_memory
@@ -46,13 +46,42 @@ def main(args: Sequence[str] | None = None) -> int:
         keep_freed_memory()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
         missing: Missing = content["missing"]
-        text = page("report.html.j2", {"version": __version__, **content, "missing": missing.lines})
-        write_text(out, text, errors="backslashreplace")  # file names may be no text
+        if options.out is None:
+            _keep_a_better_one(out, runs)
+        told = [_without_places(line, options.runs) for line in missing.lines]
+        text = page("report.html.j2", {"version": __version__, **content, "missing": told})
+        # File names may be no text.
+        write_text(out, text, errors="backslashreplace", by_many=True)
         for line in missing.lines:
-            print(f"missing: {line}", file=sys.stderr)
-        print(out)
+            print(visible(f"missing: {line}"), file=sys.stderr)
+        _say(str(out))
         outcome.code = int(missing.faulty)
     return outcome.code
+
+
+def _keep_a_better_one(out: Path, runs: Sequence[Trained]) -> None:
+    """Raise UserError where a page lies that a poorer one would replace unasked."""
+    poor = next((run for run in runs if run.index is None or run.model is None), None)
+    if poor is not None and out.is_file():
+        why = poor.missing.lines[-1]
+        raise UserError(
+            f"{out} is kept, since a page of today would have neither scores nor pictures ({why}). "
+            "--out FILE writes it elsewhere."
+        )
+
+
+def _without_places(line: str, folders: Sequence[Path]) -> str:
+    """Return a line for a page that may be moved with its run: run folders by their names alone."""
+    for folder in folders:
+        if folder.is_absolute():
+            line = line.replace(str(folder), folder.name)
+    return line
+
+
+def _say(text: str) -> None:
+    """Print a path that the terminal's encoding may lack."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(visible(text).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _refuse_twice(folders: Sequence[Path]) -> None:
@@ -67,6 +96,8 @@ def _require_place(out: Path) -> None:
     """Raise UserError if the page can't be written, before any work."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder. Give a file in it, such as {out / 'a.html'}.")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out {out}: give the name of a page, which ends in .html.")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}. Make it, or give another.")
     if not os.access(out.parent, os.W_OK):
@@ -113,7 +144,7 @@ def one_run(run: Trained) -> dict[str, Any]:
     tiles = []
     if judged and run.split:
         split = run.split
-        tiles = scored.score_tiles(judged, found, split)
+        tiles = scored.score_tiles(found, split)
         maker.add(
             "the scores",
             lambda: scored.score_section(judged, found, split, run.chosen_on_test),
@@ -133,8 +164,7 @@ def one_run(run: Trained) -> dict[str, Any]:
     maker.add("the command", lambda: about.reproduce(run))
     return {
         "title": _title(run),
-        "subtitle": f"{run.folder.path.absolute().name}, {count(_epochs(run), 'epoch')}"
-        + ("" if run.summary else "; the training has not ended"),
+        "subtitle": _subtitle(run),
         "tiles": tiles,
         "sections": maker.made,
         "missing": run.missing,
@@ -151,8 +181,11 @@ def _title(run: Trained) -> str:
     return f"{stem or 'A run'}: {shown}{f' and {more:,} more' if more > 0 else ''}"
 
 
-def _epochs(run: Trained) -> int:
-    return len({row["epoch"] for row in run.rows})
+def _subtitle(run: Trained) -> str:
+    epochs = len({row["epoch"] for row in run.rows})
+    told = f", {count(epochs, 'epoch')}" if epochs else ""
+    more = "" if run.ended else "; the training has not ended"
+    return f"{run.folder.path.absolute().name}{told}{more}"
 
 
 def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
@@ -161,7 +194,9 @@ def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
     if run.model is None or split is None:
         return None, {}
     judged = run.missing.attempt("the scores", lambda: Judged.of(run, split))
-    found = judged and run.missing.attempt("the scores", lambda: scored.all_scores(judged))
+    found = judged and run.missing.attempt(
+        "the scores", lambda: scored.all_scores(judged, run.own_scores(split))
+    )
     return (judged, found) if found else (None, {})
 
 

@@ -12,6 +12,7 @@ from src.forward import evenly
 from src.judged import MOST_CLASSES, Judged, heated
 from src.pages import Shown, exact_uri, picture_uri
 from src.report_parts import Part, Section, count, percent, section
+from src.run import shown_path
 from src.trained import Trained
 
 WORST, UNCERTAIN, SAMPLES, AUGMENTED = 24, 12, 6, 12
@@ -61,7 +62,7 @@ def _gallery(judged: Judged, rows: list[int], title: str) -> Part:
         pixels = judged.pixels(row)
         true = judged.classes[judged.table.target[row]]
         named = f"named {judged.classes[c]}" if c != judged.table.target[row] else "named so"
-        path = judged.pictures.index.paths[int(judged.table.index[row])]
+        path = shown_path(judged.pictures.index.paths[int(judged.table.index[row])])
         sure = percent(float(judged.probabilities[row, c]))
         second = picture_uri(heated(pixels, maps[number]), _SIDE) if maps else ""
         pictures.append(
@@ -122,7 +123,7 @@ def samples(run: Trained) -> list[Part]:
     assert run.index is not None
     if TRAIN not in run.index.splits:
         return []
-    parts = [_samples_of_classes(run, run.pictures(TRAIN))]
+    parts = [_samples_of_classes(run, run.training_pictures())]
     augmented = run.augmented()
     if augmented is not None:
         rows = evenly(len(augmented), AUGMENTED).tolist()
@@ -150,5 +151,5 @@ def _plain(pictures: Pictures, at: int, what: str) -> Shown:
         uri=picture_uri(Image.fromarray(np.asarray(pictures.pixels(0, at))), _SIDE),
         alt=f"{what} of {name}",
         head=name,
-        text=pictures.index.paths[at],
+        text=shown_path(pictures.index.paths[at]),
     )

@@ -1,12 +1,12 @@
 """The sections of a report on the run itself: data and network, curves, time, how to repeat it."""
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from src import plots
+from src.errors import command_text
 from src.report_parts import SPLIT_NAMES, Section, count, duration, percent, section, table
 from src.trained import Trained
 
@@ -47,13 +47,17 @@ def data_card(run: Trained) -> Section:
     )
 
 
+def parameters(run: Trained) -> str:
+    """Return the number of parameters, of the network itself if the run has not ended."""
+    total = run.summary.get("parameters")
+    if total is None and run.model is not None:
+        total = sum(p.numel() for p in run.model.net.parameters())
+    return "unknown" if total is None else f"{total:,}"
+
+
 def _parameters(run: Trained) -> str:
-    total, trained = (run.summary.get(k) for k in ("parameters", "trainable_parameters"))
-    if total is not None and trained is not None:
-        return f"{total:,}, {trained:,} of them trained"
-    if run.model is None:
-        return "unknown"
-    return f"{sum(p.numel() for p in run.model.net.parameters()):,}"
+    trained = run.summary.get("trainable_parameters")
+    return parameters(run) + ("" if trained is None else f", {trained:,} of them trained")
 
 
 def _class_of(spec: Any) -> str:
@@ -169,5 +173,5 @@ def reproduce(run: Trained) -> Section:
     facts = {"kind": "facts", "rows": rows}
     if not words:
         return section("Reproduce", (), [facts])
-    code = {"kind": "code", "text": subprocess.list2cmdline(words)}
+    code = {"kind": "code", "text": command_text(words)}
     return section("Reproduce", (), [code, facts])

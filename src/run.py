@@ -9,10 +9,10 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from src.errors import UserError
@@ -89,6 +89,8 @@ class RunFolder:
         Args:
             option: What the folder was given by, for the message.
         """
+        if self.path.is_file():
+            raise UserError(f"{option}{self.path} is a file. Give a run folder.")
         if not self.path.is_dir():
             raise UserError(f"{option}{self.path}: there is no such folder.")
         if not self.config.is_file():
@@ -200,30 +202,44 @@ def new_run_path(config: Path | None, now: datetime | None = None) -> Path:
     return path
 
 
+def shown_path(path: str) -> str:
+    """Return a path relative to the data as it is, and of any other the name alone."""
+    inside = not PurePosixPath(path).is_absolute() and not PureWindowsPath(path).drive
+    return path if inside else PureWindowsPath(path).name
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON; see `write_text`."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str, errors: str = "strict") -> None:
-    """Write a text file through a temporary one, so that no half file is ever seen.
-
-    Raises:
-        OSError: if it can't be written; the old file is then as it was.
-    """
-    write_bytes(path, text.encode("utf-8", errors))
+def write_text(path: Path, text: str, errors: str = "strict", by_many: bool = False) -> None:
+    """Write a text file; see `write_blocks`."""
+    write_blocks(path, [text.encode("utf-8", errors)], by_many)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; see `write_blocks`."""
+    write_blocks(path, [content])
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes], by_many: bool = False) -> None:
     """Write a file through a temporary one, so that no half file is ever seen.
+
+    Args:
+        path: The file.
+        blocks: Its content, in parts.
+        by_many: Whether several processes may write it at once: each then has a temporary file of
+            its own. Else the next write takes the place of what a kill has left.
 
     Raises:
         OSError: if it can't be written; the old file is then as it was.
     """
-    part = path.with_name(path.name + ".tmp")
+    own = f".{os.getpid()}" if by_many else ""
+    part = path.with_name(f"{path.name}{own}.tmp")
     try:
         with part.open("wb") as file:
-            file.write(content)
+            file.writelines(blocks)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

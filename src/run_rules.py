@@ -277,18 +277,21 @@ def own_data(command: str, plan: Plan, options: Any, args: Sequence[str]) -> Pat
     return folder.samples
 
 
-def check_samples(plan: Plan) -> None:
+def check_samples(folder: RunFolder) -> None:
     """Raise UserError if samples.csv of the run folder is missing or was cut."""
-    assert plan.folder is not None
-    folder = plan.folder
     if not folder.samples.is_file():
         raise UserError(f"{folder.samples} is missing. Bring it back.")
     counts = folder.read_record().get("data", {}).get("counts", {})
     expected = sum(sum(part.values()) for part in counts.values())
     with folder.samples.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        found = sum(row.get("split") != "skipped" for row in csv.DictReader(file))
+        hashes = [
+            row.get("hash") or "" for row in csv.DictReader(file) if row.get("split") != "skipped"
+        ]
+    found = len(hashes)
     if counts and found != expected:
         raise UserError(
             f"{folder.samples} is damaged: it lists {found} pictures and the run began with "
             f"{expected}. Bring it back."
         )
+    if len({len(content) for content in hashes}) > 1:
+        raise UserError(f"{folder.samples} is damaged: a hash in it was cut. Bring it back.")

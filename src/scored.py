@@ -6,7 +6,7 @@ N pictures, C classes.
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from src.calibration import Decision
 from src.errors import UserError, typed
-from src.run import write_text
+from src.run import write_blocks
 from src.seal import mark_of
 from src.table import UNLABELLED, Table
 
 COMMANDS = {"test": "test", "val": "validate"}  # split -> the command that scores it
 CHECKSUM = "csv_sha256"  # the key of test.json that ties test.csv to it
 MARK = "checkpoint_checksum"  # the key that ties test.json to what was scored
+_AT_ONCE = 100_000  # probabilities of a block: some MB of text
 _FIRST = ("path", "label", "predicted_class")
 
 
@@ -44,17 +45,38 @@ def write_scored(
     Returns:
         The sha256 of the file.
     """
-    winners, shares = decision.predicted(table.logits), decision.probabilities(table.logits)
-    labels = [classes[i] if i != UNLABELLED else "" for i in table.target.tolist()]
-    rows = [
-        [paths[at], label, classes[winner], *map(repr, row)]
-        for at, label, winner, row in zip(
-            table.index.tolist(), labels, winners.tolist(), shares.tolist(), strict=True
-        )
-    ]
-    text = csv_text([_header(classes), *rows])
-    write_text(path, text, errors="surrogateescape")
-    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = sha256()
+
+    def blocks() -> Iterator[bytes]:
+        for rows in _blocks(paths, table, classes, decision):
+            block = csv_text(rows).encode("utf-8", "surrogateescape")
+            digest.update(block)
+            yield block
+
+    write_blocks(path, blocks())
+    return digest.hexdigest()
+
+
+def _blocks(
+    paths: Sequence[str], table: Table, classes: Sequence[str], decision: Decision
+) -> Iterator[list[list[str]]]:
+    """Yield the rows of the file, so many at once that their text stays small."""
+    yield [_header(classes)]
+    step = max(1, _AT_ONCE // len(classes))
+    for start in range(0, len(table.index), step):
+        some = slice(start, start + step)
+        logits = table.logits[some]
+        winners, shares = decision.predicted(logits), decision.probabilities(logits)
+        columns = (table.index[some], table.target[some], winners, shares)
+        yield [
+            [
+                paths[at],
+                classes[true] if true != UNLABELLED else "",
+                classes[winner],
+                *map(repr, row),
+            ]
+            for at, true, winner, row in zip(*(c.tolist() for c in columns), strict=True)
+        ]
 
 
 def is_stale(folder: Path, found: Mapping[str, Any]) -> bool:

@@ -18,8 +18,10 @@ from src.data.index import Index
 from src.data.transforms import Augmentation
 from src.data.workers import few, own_cores
 from src.errors import UserError
+from src.forward import evenly
 from src.missing import FORESEEN, Missing
 from src.run import RunFolder
+from src.run_rules import check_samples
 from src.scored import COMMANDS, is_stale
 
 
@@ -31,7 +33,7 @@ class Trained:
         folder: The run folder.
         config: Of its latest sitting, plain data.
         record: run.json.
-        summary: summary.json; empty if the run has not ended.
+        summary: summary.json; empty if the run has not ended, or goes on.
         rows: metrics.csv.
         root: Of the pictures.
         missing: What could not be had, in words; grows while the parts are looked for.
@@ -42,6 +44,7 @@ class Trained:
     config: dict[str, Any]
     record: dict[str, Any]
     summary: dict[str, Any]
+    ended: bool
     rows: list[dict[str, str]]
     root: Path | None
     missing: Missing = field(default_factory=Missing)
@@ -59,16 +62,23 @@ class Trained:
         named = (self.config.get("trainer") or {}).get("callbacks") or ()
         return tuple(str(c.get("class_path")) for c in named if isinstance(c, dict))
 
-    @cached_property
+    @property
     def model(self) -> Classifier | None:
         """The network of best.ckpt, on the CPU, or of the next that can be had; None of none."""
+        return self._loaded[1] if self._loaded else None
+
+    @cached_property
+    def _loaded(self) -> tuple[str, Classifier] | None:
+        """The name of the checkpoint, and its network."""
         return self.missing.attempt("the network", self._load_model)
 
-    def _load_model(self) -> Classifier:
+    def _load_model(self) -> tuple[str, Classifier]:
         names = (self.folder.best, self.folder.last, self.folder.previous)
         paths = [path for path in names if path.is_file()]
         if not paths:
             raise UserError(f"there is no checkpoint in {self.folder.checkpoints}")
+        if paths[0] != self.folder.best and any(row.get("val/loss") for row in self.rows):
+            self.missing.note(f"best.ckpt is not there. Taken instead: {paths[0].name}.")
         for path, following in zip(paths, [*paths[1:], None], strict=True):
             try:
                 made = Classifier.load_from_checkpoint(
@@ -80,7 +90,7 @@ class Trained:
                 self.missing.note(f"{path.name}: {error} Taken instead: {following.name}.")
             else:
                 made.eval().requires_grad_(False)
-                return made
+                return path.name, made
         raise AssertionError("the last path returns or raises")
 
     @cached_property
@@ -90,7 +100,8 @@ class Trained:
 
     def _load_index(self) -> Index:
         if self.root is None or not self.root.exists():
-            raise UserError(f"{self.root} is not there; give --data.root DIR if it has moved")
+            where = self.root or "the place that run.json should name"
+            raise UserError(f"{where} is not there; give --data.root DIR if it has moved")
         folder = self.root.parent if self.root.is_file() else self.root
         found = replace(self._listed(), root=folder)
         there = np.array([found.path(i).is_file() for i in range(len(found))], bool)
@@ -108,6 +119,7 @@ class Trained:
         """Return what the run began with, whether it is there or not."""
         if not self.folder.samples.is_file():
             raise UserError(f"there is no {self.folder.samples.name}")
+        check_samples(self.folder)
         return Index.from_csv(self.folder.samples, Path(), self.classes)
 
     @property
@@ -124,7 +136,7 @@ class Trained:
         if self.index is None:
             return None
         splits = set(self.index.splits.tolist())
-        if "test" in splits and (self.chosen_on_test or self.is_own("test")):
+        if "test" in splits and (self.chosen_on_test or self.own_scores("test")):
             return "test"
         if "val" in splits:
             return "val"
@@ -158,38 +170,57 @@ class Trained:
         self.missing.note(f"{COMMANDS[split]}.json: it is of other pictures than the run's own")
         return False
 
-    @cached_property
+    def own_scores(self, split: str) -> dict[str, Any]:
+        """Return what the network here said of the run's own pictures, empty if that is not known.
+
+        A test of another checkpoint says nothing of this one's test pictures.
+        """
+        if not self.is_own(split) or self._loaded is None:
+            return {}
+        found, name = self.scores(split), self._loaded[0]
+        if found.get("checkpoint") == name:
+            return found
+        self.missing.note(f"{COMMANDS[split]}.json: it is of {found.get('checkpoint')}, not {name}")
+        return {}
+
+    @property
     def _decoded(self) -> Decoded:
+        """What decodes; a run folder from elsewhere may not say where the cache is written."""
         data = self.config["data"]
-        made = Decoded(
-            data.get("cache", True),
+        return Decoded(
+            bool(data.get("cache", True)),
             data["image_size"],
             data["resize"],
             data.get("cache_size"),
             data.get("interpolation", "bilinear"),
         )
-        assert self.index is not None
-        made.fill(self.index)
-        return made
 
-    def pictures(self, split: str) -> Pictures:
-        """Return the pictures of a split as a validation sees them; needs `index`."""
-        return self._pictures(split, None)
+    def pictures(self, split: str, most: int) -> Pictures:
+        """Return so many pictures of a split, evenly spread, as a validation sees them.
+
+        Needs `index`. Those pictures alone are put into the cache.
+        """
+        index = self._of(split)
+        index, decoded = index.take(evenly(len(index), most)), self._decoded
+        decoded.fill(index)
+        stored = decoded.of(index, split)
+        return Pictures(index, *decoded.form(split), None, stored, few(own_cores(1)))
+
+    def training_pictures(self) -> Pictures:
+        """Return all training pictures, of which a few can be decoded; needs `index`."""
+        return Pictures(self._of(TRAIN), *self._decoded.form(TRAIN))
 
     def augmented(self) -> Pictures | None:
         """Return the training pictures as the network sees them; None without augmentation."""
         specs = self.config["data"].get("augment")
-        made = Augmentation(specs, self.record.get("seed", 0)) if specs else None
-        return self._pictures(TRAIN, made) if made else None
+        if not specs:
+            return None
+        made = Augmentation(specs, self.record.get("seed", 0))
+        return Pictures(self._of(TRAIN), *self._decoded.form(TRAIN), made)
 
-    def _pictures(self, split: str, augmentation: Augmentation | None) -> Pictures:
+    def _of(self, split: str) -> Index:
         assert self.index is not None
-        decoded = self._decoded
-        stored = decoded.of(self.index, split)
-        made = Pictures(
-            self.index.subset(split), *decoded.form(split), augmentation, stored, few(own_cores(1))
-        )
-        return made
+        return self.index.subset(split)
 
     @property
     def block_size(self) -> int:

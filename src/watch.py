@@ -109,6 +109,7 @@ class Server(ThreadingHTTPServer):
         port: 0 takes a free one.
 
     Attributes:
+        host: As given.
         on_loopback: Whether nothing but this machine can reach it.
         address: Of the page.
     """
@@ -116,7 +117,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: RunFolder, host: str, port: int) -> None:
-        self.folder = folder
+        self.folder, self.host = folder, host
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), Page)
@@ -195,12 +196,16 @@ class Page(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "image/png", content)
 
     def _knows_host(self) -> bool:
-        """Return whether the request names this machine, where no other can have sent it."""
-        if not self.server.on_loopback:
-            return True
+        """Return whether the request names this machine, as no page elsewhere makes a browser do.
+
+        An address is no name that such a page could give to another machine.
+        """
         host = self.headers.get("Host", "").lower()
         name = host[1:].partition("]")[0] if host[:1] == "[" else host.partition(":")[0]
-        return name == "localhost" or _is_loopback(name)
+        if name in ("localhost", self.server.host.lower()) or _is_loopback(name):
+            return True
+        own = socket.gethostname().lower()
+        return not self.server.on_loopback and (_is_address(name) or name in (own, f"{own}.local"))
 
     def _send(self, code: HTTPStatus, kind: str, content: bytes, **more: str) -> None:
         self.send_response(code)
@@ -224,10 +229,15 @@ class Page(BaseHTTPRequestHandler):
 
 
 def _is_loopback(address: str) -> bool:
+    return _is_address(address) and ipaddress.ip_address(address).is_loopback
+
+
+def _is_address(name: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:  # a name
+        ipaddress.ip_address(name)
+    except ValueError:
         return False
+    return True
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,12 +18,13 @@ from src.followed import (
     Row,
     best_of,
     curves_of,
+    is_of_the_end,
     known,
     number,
     progress_of,
     read_scores,
 )
-from src.run import RunFolder
+from src.run import RunFolder, shown_path
 
 PICTURES = ("confusion", "train", "worst")  # kinds, as callbacks name their files
 _FILE = re.compile(r"([a-z]+)-epoch-[0-9]+\.png")
@@ -111,10 +112,9 @@ def _status(folder: RunFolder, rows: Sequence[Row], now: float) -> tuple[str, st
 def _is_finished(folder: RunFolder, rows: Sequence[Row], is_fresh: bool) -> bool:
     """Return whether the summary is of the latest sitting, and not of one that was gone on with."""
     try:
-        final = json.loads(folder.summary.read_text("utf-8")).get("final", {})
+        same = is_of_the_end(json.loads(folder.summary.read_text("utf-8")), rows)
     except (OSError, ValueError, AttributeError):
         return False
-    same = not rows or (isinstance(final, dict) and final.get("step") == rows[-1]["step"])
     goes_on = is_fresh and _changed(folder.metrics) > _changed(folder.summary)
     return same and not goes_on
 
@@ -188,9 +188,3 @@ def _mistake(found: Mapping[str, Any]) -> dict[str, Any]:
         "predicted": str(found["predicted"]),
         "probability": number(found["probability"]),
     }
-
-
-def shown_path(path: str) -> str:
-    """Return a path relative to the data as it is, and of any other the name alone."""
-    inside = not PurePosixPath(path).is_absolute() and not PureWindowsPath(path).drive
-    return path if inside else PureWindowsPath(path).name

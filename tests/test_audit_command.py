@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from PIL import Image, ImageOps
 from src import audit
 from src.audit import main, parser
 from src.calibration import Decision
+from src.data.findings import Note
 from src.data.home import cache_home
 from src.data.index import Index, Listing, list_data
 from src.data.insects import draw
-from src.data.inspection import Inspected, inspect
+from src.data.inspection import Inspected, inspect, warn_of_copies
 from src.data.scans import scan
 from src.doubt import doubted
 from src.results import write_scores
@@ -320,6 +322,36 @@ class TestFaults:
         assert read(Path("one")) == read(Path("other"))
 
 
+class TestLarge:
+    def test_the_page_and_the_terminal_name_some_of_many(self, root: Path, run: Any) -> None:
+        for number in range(12):
+            shutil.copy(root / "train/bee/0.png", root / f"train/bee/again-{number}.png")
+        found = inspect(list_data(root))
+        notes = tuple(Note(f"note {i}") for i in range(70))
+        found = replace(found, findings=replace(found.findings, notes=notes))
+        lines = audit.summary(found.findings)
+        assert any(line.endswith("/again-11.png  and 8 more") for line in lines)
+        assert "note: note 19" in lines and "and 50 more notes" in lines
+        assert "note: note 20" not in lines
+        audit.write_findings(Path("out"), "many", found, ["audit"])
+        page = Page(Path("out"))
+        assert "note 59" in page.text and "note 60" not in page.text
+        assert "And 10 more; audit.json has them all." in page.text
+        assert len(read(Path("out"))["notes"]) == 70
+
+    def test_no_bar_where_none_is_wanted(self, root: Path, monkeypatch: Any) -> None:
+        listing = list_data(root)
+        scan(listing.root, listing.paths)  # so that the looks alone are missing
+
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        monkeypatch.setattr("sys.stderr", Terminal())
+        inspect(listing, show_progress=False)
+        assert sys.stderr.getvalue() == ""
+
+
 class TestOddData:
     def test_nothing_but_damage(self, root: Path, run: Any) -> None:
         for path in root.rglob("*.png"):
@@ -409,6 +441,14 @@ class TestOddData:
         assert all(line.isprintable() for line in out.splitlines())
         assert r"train/b\nee/\x1b[31mred.png" in out and r"r\u202egnp.png" in out
         assert r"note: test has no picture of b\nee" in out
+
+    def test_nor_from_the_warning_of_fit(self, root: Path, capsys: Any) -> None:
+        paths = ("\x1b[31mred.png", "r\u202egnp.png", os.fsdecode(b"caf\xe9.png"))
+        listing = Listing(root, paths, ("bee", "wasp", "bee"), ("", "", ""), ("", "", ""))
+        warn_of_copies(Index.of(listing, CLASSES, ["00"] * 3), root, refuse=False)
+        err = capsys.readouterr().err
+        assert r"\x1b[31mred.png, r\u202egnp.png, caf\udce9.png." in err
+        assert all(line.isprintable() for line in err.splitlines())
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
     def test_pipes_are_passed_over(self, root: Path, run: Any) -> None:
@@ -670,6 +710,32 @@ class TestRun:
         assert run("--run_dir", "run", "--out", "out")[0] == 1
         assert read(Path("out"))["leaks"][0]["splits"] == ["train", "val"]
 
+    def test_the_groups_are_those_of_the_csv(self, root: Path, run: Any) -> None:
+        names = [path.relative_to(root.parent).as_posix() for path in root.rglob("*.png")]
+        rows = [f"{name},{name.split('/')[2]},{name.split('/')[1]},of {name}" for name in names]
+        Path("data.csv").write_text("path,label,split,group\n" + "\n".join(rows))
+        write_run(Path("run"), Path("data.csv"))
+        assert run("--run_dir", "run", "--out", "out", "--fix", "left.csv")[0] == 0
+        left = list_data("left.csv")
+        assert left.groups == tuple(f"of {path}" for path in left.paths)
+
+    @pytest.mark.parametrize("about", [[], "data", None, {"root": "insects", "classes": 3}])
+    def test_a_record_of_the_run_that_is_none(self, about: object, root: Path, run: Any) -> None:
+        write_run(Path("run"), root)
+        write_json(Path("run/run.json"), {"data": about})
+        code, _, err = run("--run_dir", "run")
+        assert code == 2
+        assert re.search(r"run/run\.json: data has to have root and classes, and is ", err)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+    def test_a_pipe_that_the_run_names_is_not_opened(self, root: Path, run: Any) -> None:
+        paths = write_run(Path("run"), root)
+        (root / paths[0]).unlink()
+        os.mkfifo(root / paths[0])
+        code, _, err = run("--run_dir", "run")
+        assert code == 2
+        assert re.search(rf"{paths[0]}, which run/samples\.csv names, is no file", err)
+
     def test_data_that_have_moved(self, root: Path, run: Any) -> None:
         write_run(Path("run"), root)
         root.rename("elsewhere")
@@ -691,6 +757,13 @@ class TestRun:
         scored = Scored(
             Path(), "best.ckpt", CLASSES, "f", ("a", "b"), ("bee", "bee"), ("wasp", "bee"),
             np.array([[0.1, 0.9], [0.9, 0.1]]),
+        )  # fmt: skip
+        assert doubted(scored) == []
+
+    def test_a_picture_without_a_label_contradicts_none(self) -> None:
+        scored = Scored(
+            Path(), "best.ckpt", CLASSES, "f", ("a", "b"), ("", "wasp"), ("wasp", "wasp"),
+            np.array([[0.1, 0.9], [0.2, 0.8]]),
         )  # fmt: skip
         assert doubted(scored) == []
 

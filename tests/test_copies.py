@@ -15,7 +15,7 @@ from src.data.anatomy import ANATOMY, paint_insect
 from src.data.copies import near_pairs
 from src.data.insects import draw
 from src.data.looks import SIDE, look_at
-from src.data.matching import MIRRORED, View, alike
+from src.data.matching import MIRRORED, View, alike, standing_out
 from src.data.scenery import background
 from src.data.ties import Ties, groups_of
 
@@ -103,7 +103,7 @@ class TestFound:
     ) -> None:
         """Five that hardly differ hide the other families of the same picture."""
         monkeypatch.setattr(copies.Search, "gather_crops", lambda *_: None)  # would tie them too
-        monkeypatch.setattr(copies.Search, "tie_crops", lambda _: None)
+        monkeypatch.setattr(copies.Search, "tie_crops", lambda *_: None)
         rng = np.random.default_rng(8)
         original = thumbs_of(photographs[:1]).astype(np.float32)
         of_family = rng.normal(0, 3, (30, 1, SIDE, SIDE))
@@ -133,6 +133,27 @@ class TestNotAccused:
         """The same background without a camera's shake: as near as two photographs come."""
         pictures = [picture for scene in range(8) for picture in burst(scene)]
         assert groups_in(pictures) == []
+
+    @pytest.mark.parametrize(("side", "most"), [(24, 2), (36, 0), (48, 0), (72, 0), (96, 0)])
+    def test_insects_before_a_fixed_camera(self, side: int, most: int) -> None:
+        """One background, to the pixel, with 20 different insects and with none.
+
+        One of 24 pixels in 480 is 3 x 4 pixels of a thumbnail, and may vanish between leaves.
+        """
+        behind = background(np.random.default_rng(2), 480).transpose(1, 2, 0)[60:420] * 255
+        empty = Image.fromarray(behind.astype(np.uint8))
+        pictures = [before_camera(behind, shot, side) for shot in range(20)]
+        assert sum(map(len, groups_in([empty, *pictures]))) <= most
+
+    def test_the_brightness_is_matched_before_a_spot_can_stand_out(self) -> None:
+        """A gamma curve bends the brightness everywhere, unlike a spot of 3 x 3 pixels."""
+        rng = np.random.default_rng(1)
+        one = np.asarray(background(rng, SIDE)[:1] * 255, np.float32)
+        curved = (255 * (one / 255) ** 0.7).round()
+        spotted = curved.copy()
+        spotted[0, 30:33, 30:33] += 60
+        assert standing_out(one, curved) < 15
+        assert standing_out(one, spotted) > 200
 
     def test_what_shares_its_blurred_parts_or_its_details_alone(self) -> None:
         rng = np.random.default_rng(9)
@@ -190,6 +211,17 @@ def burst(scene: int) -> list[Image.Image]:
     return found
 
 
+def before_camera(behind: np.ndarray, shot: int, side: int) -> Image.Image:
+    """Return a background [H, W, 3] with noise, and an insect of this side at some place."""
+    rng = np.random.default_rng([shot, side])
+    layer = paint_insect(rng, ANATOMY["bee" if shot % 2 else "wasp"], side)
+    y, x = (int(rng.integers(0, free - side)) for free in behind.shape[:2])
+    pixels = behind + rng.normal(0, 4, behind.shape)
+    there = pixels[y : y + side, x : x + side].transpose(2, 0, 1)
+    there[:] = there * (1 - layer.cover) + layer.colour * 255
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
 def drawing(seed: int) -> Image.Image:
     """Return a few black strokes on white, as pupils draw houses."""
     rng = np.random.default_rng(seed)
@@ -239,6 +271,25 @@ class TestSearch:
         coarse = copies._coarse(thumbs_of(photographs))
         expected = copies._directions(np.ascontiguousarray(coarse[:, :, ::-1]), View())
         assert copies._directions(coarse, MIRRORED) == pytest.approx(expected, abs=1e-5)
+
+    def test_crops_that_others_have_tied_meanwhile_are_not_sought(
+        self, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where 0 shows 1, and 0 shows 2, nobody asks whether 1 shows 2."""
+        thumbs = thumbs_of(photographs[:3])
+        search = copies.Search(thumbs, np.arange(3), copies._coarse(thumbs))
+        pairs = np.array([(1, 2), (0, 2), (0, 1)])
+        search._crops = [(pairs, np.ones(3, np.float32), View(0.9))]
+        sought: list[int] = []
+
+        def agree(ones: np.ndarray, *_: object) -> np.ndarray:
+            sought.append(len(ones))
+            return np.ones(len(ones), bool)
+
+        monkeypatch.setattr(copies, "crops_alike", agree)
+        monkeypatch.setattr(copies, "_BLOCK", 1)
+        search.tie_crops()
+        assert (sought, search.found) == ([1, 1], [(0, 1), (0, 2)])
 
     def test_blocks_change_nothing(
         self, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,13 @@ class TestSorted:
         assert {name for name, groups in lists.items() if groups == (group,)} == {*where.split()}
         assert sum(map(len, lists.values())) == len(where.split())
 
+    def test_equal_ones_in_a_near_group_of_the_same_list_are_one_finding(self) -> None:
+        """0 and 2 are equal and contradict each other, and 1 is near: one conflict, not two."""
+        groups = [exact(0, 2), near(0, 1, 2)]
+        assert sort_copies(groups, LABELS, SPLITS).conflicts == (near(0, 1, 2),)
+        found = sort_copies([exact(0, 1), near(0, 1, 2)], LABELS, SPLITS)
+        assert (found.conflicts, found.duplicates) == ((near(0, 1, 2),), (exact(0, 1),))
+
     def test_no_split_is_trained_on(self) -> None:
         """As `fit` reads a CSV in which some rows name no split."""
         assert sort_copies([exact(0, 1)], ["bee"] * 2, ["", "train"]).leaks == ()
@@ -176,6 +183,12 @@ class TestNotes:
             "test has no picture of x, z",
             "train has no picture of y",
         ]
+
+    def test_no_split_is_that_of_training_where_others_are_named(self) -> None:
+        found = notes_of("abc", ["x", "y", "x"], ["train", "", "test"], scans(*[(99, 99)] * 3))
+        assert [note.note for note in found] == ["test has no picture of y"]
+        found = notes_of("abc", ["x", "y", "x"], ["", "", "test"], scans(*[(99, 99)] * 3))
+        assert [note.note for note in found] == ["test has no picture of y"]
 
 
 class TestOutliers:

@@ -131,6 +131,52 @@ class ChannelsLast(nn.Module):
         return logits
 
 
+class OneRelu(nn.Module):
+    """One module after the convolution and after the first dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = Spots().cells
+        self.relu = nn.ReLU()
+        self.dense = nn.Linear(2, 2, bias=False)
+        nn.init.eye_(self.dense.weight)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.relu(self.cells(pixels.permute(0, 3, 1, 2).float() / 255))  # [B, 2, 8, 8]
+        logits: Tensor = self.relu(self.dense(maps.sum((2, 3))))
+        return logits
+
+
+class OneReluAtTwoScales(TwoScales):
+    """One module on cells of 4 x 4 pixels and on those of 8 x 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        fine = self.relu(self.fine(pixels.permute(0, 3, 1, 2).float() / 255))
+        return self.relu(self.coarse(fine)).sum((2, 3))
+
+
+class TestModuleCalledTwice:
+    def test_a_call_without_a_map_is_passed_over(self) -> None:
+        pixels = black()
+        pixels[:, 8:12, 20:24, 0] = 255
+        found = maps_of(OneRelu(), pixels, 0)[0]
+        y, x = np.unravel_index(found.argmax(), found.shape)
+        assert 8 <= y < 12
+        assert 20 <= x < 24
+
+    def test_each_call_has_its_own_map(self) -> None:
+        pixels = black()
+        pixels[:, 12:16, 12:16, 0] = 255
+        net = OneReluAtTwoScales()
+        assert layers_to_show(net, pixels) == (Layer(net.relu, 8, 1), Layer(net.relu, 4, 0))
+        both = maps_of(net, pixels, 0)
+        assert np.array_equal(both, maps_of(TwoScales(), pixels, 0))
+
+
 class TestLayers:
     @pytest.mark.parametrize(
         ("make", "side", "cells"),

@@ -330,6 +330,20 @@ class TestConfusionMatrix:
         assert drawn == [([[1, 1], [2, 0]], CLASSES, 5)]
         assert (tmp_path / "pictures/confusion-epoch-5.png").is_file()
 
+    def test_logits_that_are_no_numbers_are_left_out(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        drawn: list[Any] = []
+
+        def note(counts: Any, *_: Any) -> Image.Image:
+            drawn.append(counts.tolist())
+            return Image.new("RGB", (1, 1))
+
+        monkeypatch.setattr("callbacks.confusion_matrix.draw_confusion", note)
+        module = module_of([[0.9, 0.1], [math.nan, 0.5], [math.inf, 0.5]], [0, 0, 1])
+        ConfusionMatrix().on_validation_end(trainer_of(tmp_path, 3), module)
+        assert drawn == [[[1, 0], [0, 0]]]
+
     def test_colours_by_hand(self) -> None:
         colours = cell_colours(np.array([[4, 0], [1, 3]])).astype(int)
         empty, right, wrong = np.array([(247, 245, 239), (37, 99, 168), (179, 38, 30)])

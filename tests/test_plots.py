@@ -52,6 +52,14 @@ def test_a_figure(name: str) -> None:
     assert svg == DRAWN[name]()  # nothing in it depends on the moment
 
 
+def test_no_two_curves_look_alike() -> None:
+    lines = {str(i): ([1.0, 2.0], [float(i), float(i)]) for i in range(26)}
+    svg = plots.curves("a", "loss", lines, None)
+    drawn = re.findall(r'style="(fill: none; stroke[^"]*var[^"]*)"', svg)
+    looks = {style for style in drawn if "stroke-width: 1.8" in style}
+    assert len(looks) == 26
+
+
 def test_a_class_may_have_any_name() -> None:
     svg = plots.histogram({"a": np.array([0.5])}, r"probability of bee\genus \1", None)
     assert r"bee\genus \1" in svg

@@ -124,10 +124,31 @@ class TestServer:
         with serving(run) as server:
             assert ask(server, "/state.json", Host=host)[0] == 200
 
-    def test_bound_elsewhere_any_name_will_do(self, run: Path) -> None:
+    @pytest.mark.parametrize(
+        ("host", "code"),
+        [
+            ("192.0.2.7:8001", 200),
+            ("[2001:db8::7]:8001", 200),
+            ("localhost", 200),
+            ("GPU-box:8001", 200),
+            ("gpu-box.local", 200),
+            ("gpu-box.evil.example", 403),
+            ("evil.example", 403),
+            ("192.0.2.7.evil.example", 403),
+        ],
+    )
+    def test_bound_elsewhere_addresses_and_its_own_name_will_do(
+        self, host: str, code: int, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watch.socket, "gethostname", lambda: "gpu-box")
         with serving(run, "0.0.0.0") as server:
             assert not server.on_loopback
-            assert ask(server, "/state.json", Host="gpu-box.example")[0] == 200
+            assert ask(server, "/state.json", Host=host)[0] == code
+
+    def test_the_name_given_to_host_will_do(self, run: Path) -> None:
+        with serving(run, "0.0.0.0") as server:
+            server.host = "GPU-box.example"
+            assert ask(server, "/state.json", Host="gpu-box.example:8001")[0] == 200
 
     def test_no_answer_holds_a_path_of_the_machine(self, run: Path) -> None:
         with serving(run) as server:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from src.run import RunFolder
-from src.watched import pictures_of, shown_path, state_of
+from src.run import RunFolder, shown_path
+from src.watched import pictures_of, state_of
 from tests.watched_run import CONFIG, NOW, draw, mistakes, row, write_metrics, write_run
 
 

@@ -49,7 +49,7 @@ _FLAT = 2.0  # standard deviation in grey levels below which there is nothing to
 _EVEN = 0.4
 _EVEN_LEVELS = 1.0  # less than that away from the mean of 5 x 5 pixels is even
 _COARSE = SIDE // 2
-_BLOCK = 4096  # thumbnails at a time, which bounds the memory
+_BLOCK = 4096  # thumbnails or pairs at a time, which bounds the memory
 
 
 def _crops() -> list[View]:
@@ -76,13 +76,13 @@ def near_pairs(thumbs: Bytes, show_progress: bool = False) -> Ints:
         return np.empty((0, 2), np.int64)
     search = Search(thumbs, usable, coarse[usable])
     views = [WHOLE, MIRRORED, *_crops()]
-    bar = tqdm(views, "looking for copies", leave=False, disable=None if show_progress else True)
-    for view in bar:
+    hidden = None if show_progress else True  # None hides it where there is no terminal
+    for view in tqdm(views, "looking for copies", leave=False, disable=hidden):
         if view.side == 1:
             search.tie_whole(view)
         else:
             search.gather_crops(view)
-    search.tie_crops()
+    search.tie_crops(hidden)
     return usable[np.array(sorted(search.found), np.int64).reshape(-1, 2)]
 
 
@@ -136,10 +136,10 @@ class Search:
         rough = scores >= _ROUGHLY_ALIKE
         self._crops.append((pairs[rough], scores[rough], view))
 
-    def tie_crops(self) -> None:
+    def tie_crops(self, hidden: bool | None = True) -> None:
         """Tie the pairs of which the second is a part of the first, seeking each one's place once.
 
-        Where many pictures have much in common, such as drawings on white, it takes the most time.
+        Where many pictures have much in common, as radiographs have, it takes the most time.
         """
         pairs = np.concatenate([pairs for pairs, _, _ in self._crops])
         scores = np.concatenate([scores for _, scores, _ in self._crops])
@@ -151,8 +151,12 @@ class Search:
         first[1:] = (np.diff(pairs[order], axis=0) != 0).any(axis=1)
         pairs, parts = pairs[order[first]], parts.reshape(-1, 3)[order[first]]
         (one, other), (a, b) = self.usable[pairs].T, pairs.T
-        for start in range(0, len(pairs), _BLOCK):
-            at = slice(start, start + _BLOCK)
+        starts = range(0, len(pairs), _BLOCK)
+        for start in tqdm(starts, "comparing crops", leave=False, disable=hidden):
+            at = np.arange(start, min(start + _BLOCK, len(pairs)))
+            at = at[~self._tied(a[at], b[at, None])[:, 0]]
+            if not at.size:
+                continue
             small = self.coarse[a[at]], self.coarse[b[at]]
             copies = crops_alike(self.thumbs[one[at]], self.thumbs[other[at]], parts[at], small)
             self._tie(pairs[at][copies])

@@ -125,6 +125,8 @@ def group_copies(hashes: Sequence[str], near: Iterable[tuple[int, int]] = ()) ->
 def sort_copies(groups: Iterable[Group], labels: Sequence[str], splits: Sequence[str]) -> Copies:
     """Tell groups with several labels and groups in several splits from mere duplicates.
 
+    Equal pictures in a near group of the same list are no finding of their own.
+
     Args:
         groups: Of positions.
         labels: [N]; "" is no label and contradicts none.
@@ -140,7 +142,13 @@ def sort_copies(groups: Iterable[Group], labels: Sequence[str], splits: Sequence
             leaks.append(group)
         if not conflict and not leak:
             duplicates.append(group)
-    return Copies(tuple(conflicts), tuple(leaks), tuple(duplicates))
+    return Copies(*(_outermost(found) for found in (conflicts, leaks, duplicates)))
+
+
+def _outermost(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Leave out exact groups that lie in a near one, which has all their members."""
+    in_near = {i for group in groups if group.kind == "near" for i in group.members}
+    return tuple(g for g in groups if g.kind == "near" or g.members[0] not in in_near)
 
 
 def class_table(labels: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -64,7 +64,13 @@ class Looker:
         self.found[content] = look_at(picture)
 
 
-def looks_of(root: Path, paths: Sequence[str], hashes: Sequence[str], looker: Looker) -> Looks:
+def looks_of(
+    root: Path,
+    paths: Sequence[str],
+    hashes: Sequence[str],
+    looker: Looker,
+    show_progress: bool = True,
+) -> Looks:
     """Return the look of every picture, [N]; those not gathered yet are decoded.
 
     Args:
@@ -72,22 +78,31 @@ def looks_of(root: Path, paths: Sequence[str], hashes: Sequence[str], looker: Lo
         paths: [N].
         hashes: Of their content, [N].
         looker: What has been gathered.
+        show_progress: A bar on stderr, if that is a terminal.
 
     Raises:
         RunFailureError: if a picture can no longer be decoded.
     """
     pending = {h: path for h, path in zip(hashes, paths, strict=True) if h not in looker.found}
-    for path, scan in scan_all(root, list(pending.values()), looker):
+    for path, scan in scan_all(root, list(pending.values()), looker, show_progress):
         if scan.error:
             raise RunFailureError(f"{root / path} could be read before and can't now: {scan.error}")
     absent = next((path for h, path in pending.items() if h not in looker.found), None)
     if absent is not None:
         raise RunFailureError(f"{root / absent} has changed meanwhile. Start again.")
-    return np.concatenate([looker.found[h] for h in hashes]) if hashes else np.empty(0, LOOK)
+    looks = np.empty(len(hashes), LOOK)
+    for i, content in enumerate(hashes):
+        looks[i] = looker.found[content][0]
+    return looks
 
 
 def kept_looks(
-    place: Path | None, root: Path, paths: Sequence[str], hashes: Sequence[str], looker: Looker
+    place: Path | None,
+    root: Path,
+    paths: Sequence[str],
+    hashes: Sequence[str],
+    looker: Looker,
+    show_progress: bool = True,
 ) -> Looks:
     """Return what `looks_of` does, kept in the cache for pictures of the same content.
 
@@ -97,8 +112,11 @@ def kept_looks(
         paths: [N].
         hashes: [N].
         looker: What has been gathered.
+        show_progress: See `looks_of`.
     """
     key = array_key(_RULES, *hashes)
     doing = "looking at the pictures"
-    found: Looks = keep(place, key, lambda: looks_of(root, paths, hashes, looker), doing)
+    found: Looks = keep(
+        place, key, lambda: looks_of(root, paths, hashes, looker, show_progress), doing
+    )
     return found

@@ -44,6 +44,8 @@ def notes_of(
 
 def _class_notes(labels: Sequence[str], splits: Sequence[str]) -> list[Note]:
     """Return notes on imbalance, and on classes that a split lacks."""
+    if any(splits):  # then what names none is trained on
+        splits = [split or "train" for split in splits]
     counts = Counter(label for label in labels if label)
     notes = []
     if len(counts) > 1 and max(counts.values()) > 2 * min(counts.values()):
@@ -93,15 +95,22 @@ def outliers(
         "large": (np.log(pixels), 1, np.log(1.2)),
     }
     notes = []
-    names = np.array(labels)
+    by_class = _by_class(labels)
     for word, (values, sign, least) in measures.items():
-        for name in sorted(set(labels)):
-            here = np.flatnonzero(names == name)
+        for name, here in by_class.items():
             if here.size >= _FEWEST and (at := _farthest(sign * values[here], least)).size:
                 notes.append(
                     Note(f"unusually {word} for {name or 'the data'}", _named(paths, here[at]))
                 )
     return notes
+
+
+def _by_class(labels: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the positions of each class, by name."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, label in enumerate(labels):
+        found[label].append(i)
+    return {name: np.array(found[name], np.int64) for name in sorted(found)}
 
 
 def _named(paths: Sequence[str], at: npt.NDArray[np.int64]) -> tuple[str, ...]:

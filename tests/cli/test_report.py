@@ -17,7 +17,7 @@ from src import fitting
 from src import report as command
 from src.calibration import Decision
 from src.child import REPORT
-from src.errors import StoppedRun, UserError
+from src.errors import StoppedRun, UserError, command_text
 from src.opened import open_run
 from src.report import main
 from src.report_run import seconds_of_steps
@@ -136,7 +136,7 @@ class TestOneRun:
         """A report never looks at test pictures of its own accord."""
         page = Written(capsys, run).page
         assert "accuracy on 6 validation pictures" in page.tiles()
-        assert "chose the epoch" in page.text
+        assert "The epoch and the temperature were chosen on these" in page.text
 
     def test_names_are_text(
         self, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -173,7 +173,11 @@ class TestMissingParts:
             (["summary.json"], set(), ""),
             (["run.json"], OF_SCORES, r"missing: the record of the run: there is no run\.json"),
             (["checkpoints"], OF_SCORES, r"missing: the network: there is no checkpoint in"),
-            (["checkpoints/best.ckpt"], set(), ""),
+            (
+                ["checkpoints/best.ckpt"],
+                set(),
+                r"best\.ckpt is not there\. Taken instead: last\.ckpt",
+            ),
         ],
         ids=lambda value: str(value) if isinstance(value, list) else "",
     )
@@ -303,6 +307,54 @@ class TestMissingParts:
         page = Page(run / "report.html")
         assert page.sections == [name for name in SECTIONS if name != "slices"]
 
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", r"the summary: summary\.json is damaged"),
+            ("[]", r"the summary: summary\.json is damaged: it holds no scores"),
+            ('{"best": 3}', r"the summary: summary\.json is damaged"),
+        ],
+    )
+    def test_a_damaged_summary(
+        self, text: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (run / "summary.json").write_text(text)
+        written = Written(capsys, run)
+        assert re.search(message, written.err)
+        assert "has not ended" not in written.page.text
+
+    @pytest.mark.parametrize(
+        ("kept", "message"),
+        [
+            (0.5, r"the pictures: .*samples\.csv is damaged: it lists \d+ pictures and the run"),
+            (-3, r"the pictures: .*samples\.csv is damaged: a hash in it was cut"),
+        ],
+    )
+    def test_a_cut_list_of_pictures(
+        self, kept: float, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = (run / "samples.csv").read_bytes()
+        (run / "samples.csv").write_bytes(data[: int(len(data) * kept) if kept > 0 else int(kept)])
+        written = Written(capsys, run)
+        assert re.search(message, written.err)
+        assert not OF_SCORES & set(written.page.sections)
+
+    def test_a_good_page_is_not_replaced_by_a_poor_one(
+        self, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = Path(shutil.copytree(scored, tmp_path / "run"))
+        before = (run / "report.html").read_bytes()
+        written = Written(capsys, run, "--data.root", tmp_path / "away")
+        assert written.code == 2
+        assert re.search(
+            r"report\.html is kept, since .*away is not there.*--out FILE", written.err
+        )
+        assert (run / "report.html").read_bytes() == before
+        elsewhere = Written(
+            capsys, run, "--data.root", tmp_path / "away", "--out", tmp_path / "a.html"
+        )
+        assert not OF_SCORES & set(elsewhere.page.sections)
+
 
 class TestMistakesOfTheUser:
     def test_a_config_of_something_else(
@@ -332,7 +384,11 @@ class TestMistakesOfTheUser:
 
     @pytest.mark.parametrize(
         ("out", "message"),
-        [(".", r"is a folder\. Give a file in it"), ("no/a.html", r"there is no folder no\.")],
+        [
+            (".", r"is a folder\. Give a file in it"),
+            ("no/a.html", r"there is no folder no\."),
+            ("run.json", r"--out run\.json: give the name of a page, which ends in \.html"),
+        ],
     )
     def test_a_place_that_is_none(self, out: str, message: str, run: Path) -> None:
         with pytest.raises(UserError, match=message):
@@ -381,6 +437,7 @@ class TestSeveralRuns:
         assert page.sections == ["side", "curves", "differ", "flipped"]
         assert page.requests == []
         assert "Missing" not in page.text
+        assert str(two[0].parent) not in page.text  # the page lies in a folder that may be moved
         a, b = (read_scored(folder, "test").right for folder in two)
         flips = int((a != b).sum())
         assert f"A and B: {flips} picture" in page.text
@@ -467,10 +524,12 @@ class TestFit:
         self, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = RunFolder(run)
-        failed = subprocess.CompletedProcess([], 2)
-        monkeypatch.setattr("src.fitting.subprocess.run", lambda *words, **more: failed)
-        fitting.write_report(folder, True, None)
-        assert "WARNING: the report could not be made. Again: python -m" in capsys.readouterr().err
+        for code, what in ((2, "could not be made"), (1, "lacks a part, see above")):
+            failed = subprocess.CompletedProcess([], code)
+            monkeypatch.setattr("src.fitting.subprocess.run", lambda *_, done=failed, **__: done)
+            fitting.write_report(folder, True, None)
+            told = f"WARNING: the report {what}. Again: python -m src.report"
+            assert told in capsys.readouterr().err
 
         def stopped(*words: Any, **more: Any) -> None:
             raise StoppedRun("SIGINT")
@@ -479,7 +538,7 @@ class TestFit:
         fitting.write_report(folder, True, "mine")
         message = capsys.readouterr().err
         assert "stopped by Ctrl-C: no report, and the run is whole" in message
-        assert f'"{run}" --trust_code mine' in message
+        assert command_text([str(run), "--trust_code", "mine"]) in message
 
 
 @pytest.mark.parametrize(
@@ -512,7 +571,8 @@ def test_an_opened_run(trained: Path) -> None:
     assert found.index is not None
     assert len(found.index) == 54
     assert found.split == "val"
-    assert len(found.pictures("val")) == 6
+    assert len(found.pictures("val", 10)) == 6
+    assert found.pictures("val", 3).index.paths == found.pictures("val", 10).index.paths[::2]
     assert found.missing.lines == []
 
 

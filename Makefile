@@ -44,5 +44,5 @@ bench-peers: setup ## Measure against Keras, fastai and torch with PIL (ARGS="--
 	@$(VENV_PYTHON) -m tests.benchmarks.peers $(ARGS)
 
 clean: ## Remove the environment and every cache; runs and data stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build waggle.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis build waggle.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

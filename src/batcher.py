@@ -7,6 +7,7 @@ others where there are none.
 import queue
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +59,10 @@ class Batcher:
 
     def close(self) -> None:
         """Answer what waits, then end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            with suppress(queue.Full):  # of a thread that has died, nobody takes
+                self._waiting.put(None, timeout=1)
+                self._thread.join()
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:
@@ -86,9 +89,10 @@ class Batcher:
             return
         try:
             shares = self._bundle.probabilities(np.stack([task.pixels for task in tasks]))
+            answers = list(zip(tasks, shares, strict=True))
         except Exception as error:  # whoever asked gets it
             for task in tasks:
                 task.answer.set_exception(error)
             return
-        for task, row in zip(tasks, shares, strict=True):
+        for task, row in answers:
             task.answer.set_result(row)

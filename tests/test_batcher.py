@@ -81,3 +81,24 @@ def test_too_many(model: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     model.go.set()
     made.close()  # answers what waits
     assert [one.result(0)[0] for one in waiting] == [2, 3]
+
+
+def test_the_end_is_reached_though_the_thread_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(self: Batcher) -> None:
+        return
+
+    monkeypatch.setattr(batcher, "WAITING", 1)
+    monkeypatch.setattr(Batcher, "_run", dies)
+    made = Batcher(Slow())  # type: ignore[arg-type]
+    made._thread.join(30)
+    made.predict(picture(1))
+    made.close()
+
+
+def test_a_model_that_answers_too_little_is_a_fault(
+    model: Slow, made: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.go.set()
+    monkeypatch.setattr(model, "probabilities", lambda pixels: np.zeros((0, 2), np.float32))
+    with pytest.raises(ValueError, match="shorter"):
+        made.predict(picture(1)).result(30)

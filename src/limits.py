@@ -1,6 +1,7 @@
 """What every connection and request of the server must keep to, before anything reads it."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -107,7 +108,7 @@ class Limits:
                 if refusal is None:
                     await self.app(scope, body, sending)
                 else:
-                    await _discard(receive, _PATIENCE * self.max_bytes)
+                    await self._discard(receive)
                     await refusal(scope, receive, sending)
         except TimeoutError:
             if not sending.begun:
@@ -130,6 +131,17 @@ class Limits:
             return _refused(413, self._too_large)
         return None
 
+    async def _discard(self, receive: Receive) -> None:
+        """Take what is still sent, for a while: who sends reads no answer before the end."""
+        taken = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_LINGER_SECONDS, self.max_seconds / 2)):
+                while taken < _PATIENCE * self.max_bytes:
+                    message = await receive()
+                    taken += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
+
     @property
     def _too_large(self) -> str:
         return f"The body is too large; {self.max_bytes / 1e6:g} MB are allowed."
@@ -151,20 +163,6 @@ class _Body:
         if self.taken > self.most:
             raise HTTPException(413, self.too_large, {"connection": "close"})
         return message
-
-
-async def _discard(receive: Receive, most: int) -> None:
-    """Take what is still sent, up to so many bytes: who sends reads no answer before the end."""
-    taken = 0
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while taken < most:
-                message = await receive()
-                taken += len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
-    except TimeoutError:
-        return
 
 
 class _Sending:

@@ -1,9 +1,10 @@
-"""Puts pictures of many requests into one batch of the model.
+"""Puts pictures of many requests into one batch of the model, and lets others wait for room.
 
 While a batch is under way, what comes in gathers and makes the next one: no picture waits for
 others where there are none.
 """
 
+import asyncio
 import queue
 import threading
 from concurrent.futures import Future
@@ -96,3 +97,47 @@ class Batcher:
             return
         for task, row in answers:
             task.answer.set_result(row)
+
+
+class Room:
+    """What work under way may take together: pixels, say. What fits goes before what does not.
+
+    It belongs to one event loop.
+
+    Args:
+        size: Of all work under way.
+        most: That may wait.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        self._free, self._most = size, most
+        self._waiting: dict[asyncio.Future[None], int] = {}
+
+    async def take(self, need: int) -> None:
+        """Wait until there is room.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        if need <= self._free:
+            self._free -= need
+            return
+        if len(self._waiting) >= self._most:
+            raise BusyError
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = need
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._waiting.pop(turn, None) is None:  # it had got its room
+                self.give(need)
+            raise
+
+    def give(self, need: int) -> None:
+        """Give room back."""
+        self._free += need
+        for turn, wanted in list(self._waiting.items()):
+            if wanted <= self._free:
+                del self._waiting[turn]
+                self._free -= wanted
+                turn.set_result(None)

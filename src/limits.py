@@ -21,6 +21,7 @@ _HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
 }
 
+_AT_ONCE = 16  # times the allowed size: of all bodies under way
 _PATIENCE = 8  # times the allowed size; a body beyond it is cut off
 _LINGER_SECONDS = 2.0  # for the rest of a body that is refused
 _ELSEWHERE = (b"cross-site", b"same-site")
@@ -95,13 +96,14 @@ class Limits:
         self, app: ASGIApp, max_bytes: int, max_seconds: float, hosts: frozenset[str]
     ) -> None:
         self.app, self.max_bytes, self.max_seconds, self.hosts = app, max_bytes, max_seconds, hosts
+        self.held = 0  # bytes of the bodies under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body, sending = _Body(receive, self.max_bytes, self._too_large), _Sending(send)
+        body, sending = _Body(receive, self), _Sending(send)
         try:
             async with asyncio.timeout(self.max_seconds):
                 refusal = self._refusal(scope)
@@ -113,6 +115,8 @@ class Limits:
         except TimeoutError:
             if not sending.begun:
                 await self._late(body)(scope, receive, sending)
+        finally:
+            self.held -= body.taken
 
     def _late(self, body: "_Body") -> JSONResponse:
         if body.awaited:
@@ -128,7 +132,7 @@ class Limits:
             return _refused(403, "Pages of other servers may not ask this one.")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
-            return _refused(413, self._too_large)
+            return _refused(413, self.too_large)
         return None
 
     async def _discard(self, receive: Receive) -> None:
@@ -143,15 +147,16 @@ class Limits:
                         return
 
     @property
-    def _too_large(self) -> str:
+    def too_large(self) -> str:
+        """What is said of a body that is."""
         return f"The body is too large; {self.max_bytes / 1e6:g} MB are allowed."
 
 
 class _Body:
     """Passes a body on, and counts it; knows whether its end is still awaited."""
 
-    def __init__(self, receive: Receive, most: int, too_large: str) -> None:
-        self.receive, self.most, self.too_large = receive, most, too_large
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self.receive, self.limits = receive, limits
         self.taken, self.awaited, self.whole = 0, False, False
 
     async def __call__(self) -> Message:
@@ -159,10 +164,18 @@ class _Body:
         message = await self.receive()
         self.awaited = False
         self.whole = self.whole or not message.get("more_body")
-        self.taken += len(message.get("body", b""))
-        if self.taken > self.most:
-            raise HTTPException(413, self.too_large, {"connection": "close"})
+        self._count(len(message.get("body", b"")))
         return message
+
+    def _count(self, size: int) -> None:
+        limits = self.limits
+        self.taken += size
+        limits.held += size
+        if self.taken > limits.max_bytes:
+            raise HTTPException(413, limits.too_large, {"connection": "close"})
+        if limits.held > _AT_ONCE * limits.max_bytes:
+            text = "Too much is sent at once. Try again later."
+            raise HTTPException(503, text, {"connection": "close"})
 
 
 class _Sending:

@@ -27,6 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _require()
         bundle = Bundle(options.bundle, options.variant, options.threads)
         bundle.warm_up()
+        _ = bundle.validation  # read once, and checked
         _serve(bundle, options)
     return outcome.code
 

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.bundle import Bundle
+from src.bundle import Bundle, digest
 from src.serve import _hosts, main
 from tests.cli.conftest import draw
 from tests.helpers import require_module
@@ -133,7 +133,10 @@ class TestAnswers:
         assert about["preprocessing"]["classes"] == ["ant", "bug"]
         assert about["limits"] == {"bytes": 10**6, "pixels": 10**6, "files": 4, "seconds": 30}
         known = server.ask("GET", "/validation").json
-        assert len(known["labels"]) == len(known["probabilities"]) == 6
+        held = Bundle(exported).validation
+        assert known["labels"] == held["labels"].tolist()
+        assert known["probabilities"] == held["probabilities"][:, 1].tolist()
+        assert known["tops"] == held["probabilities"].argmax(axis=1).tolist()
         assert known["threshold"] == Bundle(exported).record.threshold
 
     def test_the_page_and_its_parts(self, server: Server) -> None:
@@ -209,9 +212,27 @@ class TestRefusals:
         assert re.match(detail, answer.json["detail"])
 
     def test_too_many_files(self, server: Server, picture: bytes) -> None:
-        answer = server.send(*[("a.png", picture)] * 5)
-        assert answer.status in (400, 413)
-        assert "detail" in answer.json
+        for number, told in ((5, "5"), (6, "More than 4"), (40, "More than 4")):
+            answer = server.send(*[("a.png", picture)] * number)
+            assert answer.status == 413
+            wanted = f"{told} pictures were sent; a request takes 4 at most."
+            assert answer.json == {"detail": wanted}
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status", "detail"),
+        [
+            ("GET", "/nothing", 404, "There is nothing at this address."),
+            ("GET", "/predict", 405, "This address takes another method."),
+            ("GET", "/validation/99", 404, "There is no such picture."),
+            ("GET", "/validation/x", 422, "number: Input should be a valid integer"),
+        ],
+    )
+    def test_addresses(
+        self, method: str, path: str, status: int, detail: str, server: Server
+    ) -> None:
+        answer = server.ask(method, path)
+        assert answer.status == status
+        assert answer.json["detail"].startswith(detail)
 
     def test_a_body_that_says_it_is_too_large(self, server: Server) -> None:
         answer = server.send(("a.png", b"x" * 1_100_000))
@@ -281,6 +302,18 @@ class TestRefusals:
                     first = b""
                 assert not first or re.match(rb"HTTP/1\.1 4\d\d", first)
         assert server.ask("GET", "/health").status == 200
+
+
+def test_large_pictures_leave_room_for_small_ones(exported: Path, picture: bytes) -> None:
+    """While four of 16 megapixels are decoded, a small one is answered."""
+    file = io.BytesIO()
+    Image.new("I;16", (4000, 4000)).save(file, "PNG")
+    with serving(exported) as found, ThreadPoolExecutor(1) as pool:
+        large = pool.submit(found.send, *[("16.png", file.getvalue())] * 4)
+        time.sleep(0.3)
+        assert found.send(("a.png", picture)).status == 200
+        assert not large.done()
+        assert large.result().status == 200
 
 
 def first_of(server: Server, data: bytes) -> bytes:
@@ -419,6 +452,41 @@ class TestMistakes:
         monkeypatch.setattr("src.serve.socket.getaddrinfo", unknown)
         assert main([str(exported), "--host", "nowhere"]) == 2
         assert "--host nowhere --port 8000: [Errno -2] Name or service" in capsys.readouterr().err
+
+    def test_validation_pictures_that_do_not_fit(
+        self, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+        path, record = copy / "validation.npz", json.loads((copy / "bundle.json").read_text())
+        path.write_bytes(b"PK no zip")
+        record["files"]["validation.npz"]["sha256"] = digest(path)
+        (copy / "bundle.json").write_text(json.dumps(record))
+        assert main([str(copy)]) == 2
+        assert re.search(r"validation\.npz is damaged \(BadZipFile", capsys.readouterr().err)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "message"),
+        [
+            ("image_size", 48, r"pixels is of the shape \[32, 32, 3\], not \[48, 48, 3\]"),
+            ("classes", ["ant", "bug", "cat"], "a threshold, and 3 classes"),
+        ],
+    )
+    def test_a_record_that_does_not_fit(
+        self,
+        field: str,
+        value: object,
+        message: str,
+        exported: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+        record = json.loads((copy / "bundle.json").read_text())
+        record["preprocessing"][field] = value
+        record["threshold"] = 0.5
+        (copy / "bundle.json").write_text(json.dumps(record))
+        assert main([str(copy)]) == 2
+        assert re.search(message, capsys.readouterr().err)
 
     def test_a_bundle_that_was_changed(
         self, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,31 +1,37 @@
 """The page and the HTTP API of an exported model: which address answers what."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from src import __version__
-from src.answers import Explanation, Predictions, Problem, Validation
+from src.answers import Explanation, Prediction, Predictions, Problem, Validation
 from src.bundle import Bundle
 from src.limits import Limits
 from src.preprocess import BadImageError
 from src.served_model import ServedModel, Settings
-from src.uploads import BODY, read_uploads
+from src.uploads import BODY, Upload, read_uploads
 
 _PAGES = Path(__file__).parent / "pages"
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _TOLD = ("run", "network", "parameters", "scores", "parity", "models", "threshold", "temperature")
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 413, 415, 422, 503)
+    status: {"model": Problem} for status in (400, 403, 408, 413, 415, 422, 503)
 }
+_SENTENCES = {404: "There is nothing at this address.", 405: "This address takes another method."}
+_PLAIN = {"Not Found", "Method Not Allowed"}
+
+Found = TypeVar("Found")
 
 
 def make_app(bundle: Bundle, settings: Settings) -> Any:
@@ -52,6 +58,7 @@ def make_app(bundle: Bundle, settings: Settings) -> Any:
     )
     _add_answers(app, model)
     _add_pages(app)
+    _add_problems(app)
     return Limits(app, settings.max_bytes, settings.max_seconds, settings.hosts)
 
 
@@ -63,7 +70,7 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
     async def predict(request: Request) -> Predictions:
         """Name pictures; one that can't be read gets its error. 422 if none can be read."""
         uploads = await read_uploads(request, most)
-        found = await asyncio.gather(*map(model.predict, uploads))
+        found = await _while_there(request, _each(model, uploads))
         if all(each.error for each in found):
             raise HTTPException(422, _sentence(found[0].name, str(found[0].error)))
         return Predictions(predictions=list(found))
@@ -73,7 +80,7 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
         """Tell what drives the decision on the first picture: how it falls with parts hidden."""
         uploads = await read_uploads(request, most)
         try:
-            return await model.explain(uploads[0])
+            return await _while_there(request, model.explain(uploads[0]))
         except BadImageError as error:
             raise HTTPException(422, _sentence(uploads[0].name, error.reason)) from None
 
@@ -100,22 +107,20 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
             },
         }
 
-    @app.get("/validation")
-    async def validation() -> Validation:
+    @app.get("/validation", response_model=Validation)
+    async def validation() -> Response:
         """Return classes and probabilities of the validation pictures; none if there are none."""
-        known = bundle.validation
-        return Validation(
-            classes=list(bundle.classes),
-            threshold=bundle.record.threshold,
-            labels=known["labels"].tolist() if known else [],
-            probabilities=known["probabilities"].round(5).tolist() if known else [],
-            shown=known["shown"].tolist() if "shown" in known else [],
-        )
+        told = await model.aside(lambda: model.validation)
+        return Response(told, media_type="application/json")
 
     @app.get(
         "/validation/{number}",
         response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}}, 404: {"model": Problem}},
+        responses={
+            200: {"content": {"image/jpeg": {}}},
+            404: {"model": Problem},
+            422: {"model": Problem},
+        },
     )
     async def validation_picture(number: Annotated[int, InPath(ge=0, le=10**9)]) -> Response:
         """Return a small validation picture."""
@@ -123,6 +128,38 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
         if found is None:
             raise HTTPException(404, "There is no such picture.")
         return Response(found, media_type="image/jpeg")
+
+
+async def _each(model: ServedModel, uploads: list[Upload]) -> list[Prediction]:
+    return await asyncio.gather(*map(model.predict, uploads))
+
+
+async def _while_there(request: Request, work: Coroutine[Any, Any, Found]) -> Found:
+    """Do work whose answer the client waits for; end it when the client has left."""
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise HTTPException(400, "The connection ended before the answer.")
+        return doing.result()
+    finally:
+        doing.cancel()
+        leaving.cancel()
+
+
+def _add_problems(app: FastAPI) -> None:
+    """Tell every refusal as a sentence."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}."}, 422)
+
+    @app.exception_handler(AnyHTTPException)
+    async def refused(request: Request, error: AnyHTTPException) -> Response:
+        plain = error.detail in _PLAIN
+        detail = _SENTENCES.get(error.status_code, error.detail) if plain else error.detail
+        return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 
 def _sentence(name: str, reason: str) -> str:

@@ -1,12 +1,14 @@
-"""Puts pictures of many requests into one batch of the model.
+"""Puts pictures of many requests into one batch of the model, and lets others wait for room.
 
 While a batch is under way, what comes in gathers and makes the next one: no picture waits for
 others where there are none.
 """
 
+import asyncio
 import queue
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +60,10 @@ class Batcher:
 
     def close(self) -> None:
         """Answer what waits, then end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            with suppress(queue.Full):  # of a thread that has died, nobody takes
+                self._waiting.put(None, timeout=1)
+                self._thread.join()
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:
@@ -86,9 +90,54 @@ class Batcher:
             return
         try:
             shares = self._bundle.probabilities(np.stack([task.pixels for task in tasks]))
+            answers = list(zip(tasks, shares, strict=True))
         except Exception as error:  # whoever asked gets it
             for task in tasks:
                 task.answer.set_exception(error)
             return
-        for task, row in zip(tasks, shares, strict=True):
+        for task, row in answers:
             task.answer.set_result(row)
+
+
+class Room:
+    """What work under way may take together: pixels, say. What fits goes before what does not.
+
+    It belongs to one event loop.
+
+    Args:
+        size: Of all work under way.
+        most: That may wait.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        self._free, self._most = size, most
+        self._waiting: dict[asyncio.Future[None], int] = {}
+
+    async def take(self, need: int) -> None:
+        """Wait until there is room.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        if need <= self._free:
+            self._free -= need
+            return
+        if len(self._waiting) >= self._most:
+            raise BusyError
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = need
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._waiting.pop(turn, None) is None:  # it had got its room
+                self.give(need)
+            raise
+
+    def give(self, need: int) -> None:
+        """Give room back."""
+        self._free += need
+        for turn, wanted in list(self._waiting.items()):
+            if wanted <= self._free:
+                del self._waiting[turn]
+                self._free -= wanted
+                turn.set_result(None)

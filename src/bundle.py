@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from src.errors import UserError, nearest
 from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, open_rgb, resize
+from src.validation_file import read_validation
 
 FORMAT = 1
 RECORD = "bundle.json"
@@ -92,6 +93,8 @@ class Record:
             )
             if len(made.classes) < 2 or any(_leaves(name) for name in files):
                 raise ValueError(f"classes {made.classes}, files {list(files)}")
+            if threshold is not None and len(made.classes) != 2:
+                raise ValueError(f"a threshold, and {len(made.classes)} classes")
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}). Export the run again."
@@ -141,6 +144,24 @@ class Bundle:
         if PROBABILITIES not in outputs:
             raise UserError(f"{self.folder / name} has no output {PROBABILITIES}: {outputs}.")
         self.has_features = FEATURES in outputs
+        self._check_graph(name)
+
+    def _check_graph(self, name: str) -> None:
+        side = self.record.preprocessing.image_size
+        for end, wanted in ((INPUT, (side, side, 3)), (PROBABILITIES, (len(self.classes),))):
+            found = self._shapes()[end][1:]
+            known = [size if isinstance(size, int) else None for size in found]
+            if len(known) != len(wanted) or any(
+                one not in (None, other) for one, other in zip(known, wanted, strict=True)
+            ):
+                raise UserError(
+                    f"{self.folder / name} does not fit {RECORD}: {end} is of the shape {found}, "
+                    f"not {list(wanted)}. Export the run again."
+                )
+
+    def _shapes(self) -> dict[str, list[Any]]:
+        ends = [*self._session.get_inputs(), *self._session.get_outputs()]
+        return {end.name: list(end.shape) for end in ends}
 
     def _file_of(self, variant: str) -> str:
         there = [key for key, name in MODELS.items() if name in self.record.files]
@@ -198,11 +219,15 @@ class Bundle:
         probabilities float32 [N, C], labels int64 [N], paths str [N]; of the M that are shown also
         features float16 [M, D] of unit length, shown int64 [M] (which of the N), jpeg uint8 (one
         file behind the other) and ends int64 [M].
+
+        Raises:
+            UserError: they are damaged, or too large.
         """
         if VALIDATION not in self.record.files:
             return {}
-        with np.load(self.folder / VALIDATION, allow_pickle=False) as found:
-            return dict(found)
+        features = self._shapes()[FEATURES][-1] if self.has_features else None
+        known = features if isinstance(features, int) else None
+        return read_validation(self.folder / VALIDATION, len(self.classes), known)
 
 
 def unit(vectors: npt.NDArray[Any]) -> Floats:

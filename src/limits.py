@@ -1,12 +1,16 @@
-"""What every request of the server must keep to, before anything reads it."""
+"""What every connection and request of the server must keep to, before anything reads it."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
+import h11
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MOST_CONNECTIONS = 512
 _HEADERS = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' data: blob:; "
     b"media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -14,18 +18,76 @@ _HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
     b"cache-control": b"no-store",
+    b"cross-origin-resource-policy": b"same-origin",
 }
 
+_AT_ONCE = 16  # times the allowed size: of all bodies under way
 _PATIENCE = 8  # times the allowed size; a body beyond it is cut off
+_LINGER_SECONDS = 2.0  # for the rest of a body that is refused
+_ELSEWHERE = (b"cross-site", b"same-site")
+
+
+class Connection(H11Protocol):
+    """Ends a connection that sends no whole head of a request within `timeout_keep_alive`.
+
+    uvicorn alone would wait for ever. A connection beyond MOST_CONNECTIONS ends the one that has
+    been waited for longest.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None  # while no request is under way
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection."""
+        super().connection_made(transport)
+        self._watch()
+        if len(self.connections) >= MOST_CONNECTIONS:
+            self._end_the_most_silent()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what was sent."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._rest()
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._rest()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+    def _rest(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _end_the_most_silent(self) -> None:
+        others = (one for one in self.connections if isinstance(one, Connection))
+        silent = [(one._waiting.when(), one) for one in others if one._waiting and one is not self]
+        if silent:
+            oldest = min(silent, key=lambda pair: pair[0])[1]
+            oldest._rest()
+            oldest.transport.abort()
+            self.connections.discard(oldest)
 
 
 class Limits:
-    """Refuses large and slow requests and foreign names of this host; adds headers for safety.
+    """Refuses large and slow requests, foreign names of this host and pages from elsewhere.
+
+    Adds headers for safety.
 
     Args:
         app: What answers.
         max_bytes: Of a body.
-        max_seconds: From the first byte of a request to the last of its answer.
+        max_seconds: From the end of a request's head to the last byte of its answer.
         hosts: Names that a request may call this server by; empty for all. A page elsewhere can't
             reach a server on loopback by a name of its own then (DNS rebinding).
     """
@@ -34,62 +96,86 @@ class Limits:
         self, app: ASGIApp, max_bytes: int, max_seconds: float, hosts: frozenset[str]
     ) -> None:
         self.app, self.max_bytes, self.max_seconds, self.hosts = app, max_bytes, max_seconds, hosts
+        self.held = 0  # bytes of the bodies under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sending = _Sending(send)
+        body, sending = _Body(receive, self), _Sending(send)
         try:
             async with asyncio.timeout(self.max_seconds):
                 refusal = self._refusal(scope)
-                if refusal is not None:
-                    await _discard(receive, _PATIENCE * self.max_bytes)
+                if refusal is None:
+                    await self.app(scope, body, sending)
+                else:
+                    await self._discard(receive)
                     await refusal(scope, receive, sending)
-                    return
-                await self.app(scope, self._counted(receive), sending)
         except TimeoutError:
             if not sending.begun:
-                text = f"This took more than {self.max_seconds:g} s. Try again later."
-                await _refused(503, text)(scope, receive, sending)
+                await self._late(body)(scope, receive, sending)
+        finally:
+            self.held -= body.taken
+
+    def _late(self, body: "_Body") -> JSONResponse:
+        if body.awaited:
+            return _refused(408, f"The request did not come whole within {self.max_seconds:g} s.")
+        return _refused(503, f"This took more than {self.max_seconds:g} s. Try again later.")
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts and _without_port(host) not in self.hosts:
             return _refused(400, "This server goes by another name.")
+        if headers.get(b"sec-fetch-site") in _ELSEWHERE and not _follows_link(scope, headers):
+            return _refused(403, "Pages of other servers may not ask this one.")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
-            return _refused(413, self._too_large)
+            return _refused(413, self.too_large)
         return None
 
+    async def _discard(self, receive: Receive) -> None:
+        """Take what is still sent, for a while: who sends reads no answer before the end."""
+        taken = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_LINGER_SECONDS, self.max_seconds / 2)):
+                while taken < _PATIENCE * self.max_bytes:
+                    message = await receive()
+                    taken += len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        return
+
     @property
-    def _too_large(self) -> str:
+    def too_large(self) -> str:
+        """What is said of a body that is."""
         return f"The body is too large; {self.max_bytes / 1e6:g} MB are allowed."
 
-    def _counted(self, receive: Receive) -> Receive:
-        taken = 0
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.max_bytes:
-                raise HTTPException(413, self._too_large, {"connection": "close"})
-            return message
+class _Body:
+    """Passes a body on, and counts it; knows whether its end is still awaited."""
 
-        return counted
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self.receive, self.limits = receive, limits
+        self.taken, self.awaited, self.whole = 0, False, False
 
+    async def __call__(self) -> Message:
+        self.awaited = not self.whole
+        message = await self.receive()
+        self.awaited = False
+        self.whole = self.whole or not message.get("more_body")
+        self._count(len(message.get("body", b"")))
+        return message
 
-async def _discard(receive: Receive, most: int) -> None:
-    """Take what is still sent, up to so many bytes: who sends reads no answer before the end."""
-    taken = 0
-    while taken < most:
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    def _count(self, size: int) -> None:
+        limits = self.limits
+        self.taken += size
+        limits.held += size
+        if self.taken > limits.max_bytes:
+            raise HTTPException(413, limits.too_large, {"connection": "close"})
+        if limits.held > _AT_ONCE * limits.max_bytes:
+            text = "Too much is sent at once. Try again later."
+            raise HTTPException(503, text, {"connection": "close"})
 
 
 class _Sending:
@@ -111,6 +197,10 @@ class _Sending:
 def _refused(status: int, text: str) -> JSONResponse:
     # What was not read of the body would be taken for the next request.
     return JSONResponse({"detail": text}, status, {"connection": "close"})
+
+
+def _follows_link(scope: Scope, headers: dict[bytes, bytes]) -> bool:
+    return scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
 
 
 def _without_port(host: str) -> str:

@@ -46,6 +46,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112
+_STRIP = 1 << 20  # pixels that are worked on at once, where the work needs copies
 
 # Pillow talks about metadata that nothing here reads, and about sizes that `decode` checks itself.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
@@ -243,9 +244,21 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    made = Image.new("RGB", image.size)
     straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)  # stored premultiplied by alpha
-    rgba = (image.convert(straight) if straight else image).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    for rows in _strips(image.width, image.height):
+        strip = image.crop((0, rows.start, image.width, rows.stop))
+        rgba = (strip.convert(straight) if straight else strip).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        made.paste(Image.alpha_composite(white, rgba).convert("RGB"), (0, rows.start))
+    return made
+
+
+def _strips(width: int, height: int) -> Iterator[slice]:
+    """Yield rows that together make a picture; copies of them need little memory."""
+    step = max(1, _STRIP // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, min(height, top + step))
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> Pixels:
@@ -255,18 +268,26 @@ def _eight_bits(values: npt.NDArray[Any]) -> Pixels:
     1. Values outside (negative, above 65,535 or above 255) have no scale of their own: they are
     stretched from their smallest to their largest. What is not finite becomes black.
     """
-    whole = values.dtype.kind in "iu"
-    grey = values.astype(np.float64)
-    finite = np.isfinite(grey)
-    if not finite.any():
-        return np.zeros(grey.shape, np.uint8)
-    low, high = float(grey[finite].min()), float(grey[finite].max())
-    steps = (65535.0,) if whole else (1.0, 255.0)
+    made = np.zeros(values.shape, np.uint8)
+    strips = list(_strips(values.shape[1], values.shape[0]))
+    ends = [end for rows in strips for end in _ends(values[rows])]
+    if not ends:
+        return made
+    low, high = min(ends), max(ends)
+    steps = (65535.0,) if values.dtype.kind in "iu" else (1.0, 255.0)
     top = next((step for step in steps if low >= 0 and high <= step), None)
-    if top is None:
-        grey, top = grey - low, max(high - low, 1e-12)
-    grey = np.where(finite, grey, 0.0)
-    return np.rint(np.clip(grey / top, 0.0, 1.0) * 255.0).astype(np.uint8)
+    start, top = (0.0, top) if top is not None else (low, max(high - low, 1e-12))
+    for rows in strips:
+        grey = values[rows].astype(np.float64)
+        grey = np.where(np.isfinite(grey), grey - start, 0.0)
+        made[rows] = np.rint(np.clip(grey / top, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return made
+
+
+def _ends(values: npt.NDArray[Any]) -> tuple[float, ...]:
+    """Return the smallest and the largest of finite values; none where none is finite."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else ()
 
 
 def open_rgb(

@@ -1,6 +1,8 @@
 """Shows a model on a page and answers requests: `python -m src.serve BUNDLE`."""
 
 import argparse
+import ipaddress
+import math
 import socket
 import sys
 from collections.abc import Sequence
@@ -13,8 +15,8 @@ from src.failures import Parser, end_with_message
 PROGRAM = "python -m src.serve"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _DRAIN_SECONDS = 30
+_SILENT_SECONDS = 10  # of a connection, until the head of its request is whole
 _WAITING = 512  # connections that nobody has taken yet
-_MOST_AT_ONCE = 512  # connections; more are told to come again
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -25,6 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _require()
         bundle = Bundle(options.bundle, options.variant, options.threads)
         bundle.warm_up()
+        _ = bundle.validation  # read once, and checked
         _serve(bundle, options)
     return outcome.code
 
@@ -84,33 +87,43 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     import uvicorn
 
     from src.api import make_app
+    from src.limits import MOST_CONNECTIONS, Connection
     from src.served_model import Settings
 
+    listening = _listen(options.host, options.port)
+    host, port = _as_in_url(listening.getsockname()[0]), listening.getsockname()[1]
     settings = Settings(
         int(options.max_mb * 1e6),
         int(options.max_megapixels * 1e6),
         options.max_files,
         options.max_seconds,
-        LOOPBACK if _is_loopback(options.host) else frozenset(),
+        _hosts(host, options.host),
     )
-    listening = _listen(options.host, options.port)
     config = uvicorn.Config(
         make_app(bundle, settings),
         log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        http=Connection,
+        timeout_keep_alive=math.ceil(min(_SILENT_SECONDS, options.max_seconds)),
         ws="none",
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-        limit_concurrency=_MOST_AT_ONCE,
+        timeout_graceful_shutdown=max(_DRAIN_SECONDS, math.ceil(options.max_seconds)),
+        limit_concurrency=MOST_CONNECTIONS + 1,
     )
-    host, port = listening.getsockname()[:2]
-    print(f"http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    print(f"http://{host}:{port}", flush=True)
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _as_in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _hosts(bound: str, asked: str) -> frozenset[str]:
+    """Return the names that a server on loopback goes by; none for another, which has any."""
+    if not ipaddress.ip_address(bound.strip("[]").partition("%")[0]).is_loopback:
+        return frozenset()
+    return LOOPBACK | {bound, _as_in_url(asked.lower())}
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,23 +6,28 @@ S side of the square that the model takes, C classes.
 import asyncio
 import base64
 import io
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
 from PIL import Image
 
-from src.answers import Explanation, Neighbour, Prediction
-from src.batcher import Batcher, BusyError
+from src.answers import Explanation, Neighbour, Part, Prediction, Validation
+from src.batcher import Batcher, BusyError, Room
 from src.bundle import Bundle, available_cores
-from src.occlusion import occlusion
-from src.preprocess import BadImageError, Pixels
+from src.occlusion import Occlusion, occlusion
+from src.preprocess import FORMATS, BadImageError, Pixels
 from src.uploads import Upload
 
 _NEAREST = 6
+_DECODES, _EXPLANATIONS = 1024, 64  # that may wait
+_SMALL, _SMALLEST = 1 / 64, 1 / 256  # of the pixels that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -55,21 +60,32 @@ class ServedModel:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self.bundle, self.settings = bundle, settings
         self._batcher = Batcher(bundle)
-        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
+        self._cores = available_cores()  # decode large pictures; a thread more is for small ones
+        self._pool = ThreadPoolExecutor(self._cores + 1, thread_name_prefix="decode")
+        self._pixels = Room(settings.max_pixels, _DECODES)
+        self._explainer = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._explanations = Room(1, _EXPLANATIONS)
 
     def close(self) -> None:
-        """Answer what waits, and end the threads."""
-        self._pool.shutdown()
+        """End what waits, and the threads."""
+        self._pool.shutdown(cancel_futures=True)
+        self._explainer.shutdown(cancel_futures=True)
         self._batcher.close()
 
-    async def aside(self, work: Any, *args: Any) -> Any:
+    async def aside(self, work: Callable[..., Any], *args: Any) -> Any:
         """Do what takes time in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *args))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
     async def pixels(self, upload: Upload) -> Pixels:
         """Decode a picture; raises BadImageError."""
-        found: Pixels = await self.aside(self._decode, upload)
+        need = self._room_for(await self.aside(_pixels_of, upload.data))
+        found: Pixels = await _within(self._pixels, need, self._pool, self._decode, upload)
         return found
+
+    def _room_for(self, pixels: int) -> int:
+        most = self.settings.max_pixels
+        small = pixels <= _SMALL * most
+        return min(most, int(most * _SMALLEST) if small else max(pixels, most // self._cores))
 
     def _decode(self, upload: Upload) -> Pixels:
         most = self.settings.max_pixels
@@ -90,7 +106,7 @@ class ServedModel:
         try:
             return await asyncio.wrap_future(self._batcher.predict(pixels))
         except BusyError:
-            raise HTTPException(503, "Too many pictures wait. Try again later.") from None
+            raise _busy() from None
 
     def _told(self, name: str, shares: np.ndarray) -> Prediction:
         classes = self.bundle.classes
@@ -107,16 +123,24 @@ class ServedModel:
         shares = await self.shares(pixels)
         told = self._told(upload.name, shares)
         target = self.bundle.classes.index(str(told.predicted_class))
-        seen = await self.aside(
-            occlusion, pixels, self.bundle.probabilities, target, float(shares[target])
-        )
+        seen = await self._seen(pixels, target, float(shares[target]))
         return Explanation(
             prediction=told,
             picture=await self.aside(_png, pixels),
             falls=seen.falls.round(4).tolist(),
             lowest=seen.lowest,
+            part=Part(**seen.part._asdict()),
             neighbours=await self.aside(self._neighbours, pixels),
         )
+
+    async def _seen(self, pixels: Pixels, target: int, share: float) -> Occlusion:
+        gone = threading.Event()
+        words = (occlusion, pixels, self.bundle.probabilities, target, share, gone.is_set)
+        try:
+            found: Occlusion = await _within(self._explanations, 1, self._explainer, *words)
+        finally:
+            gone.set()
+        return found
 
     def _neighbours(self, pixels: Pixels) -> list[Neighbour]:
         known = self.bundle.validation
@@ -135,6 +159,21 @@ class ServedModel:
             for k in best
         ]
 
+    @cached_property
+    def validation(self) -> bytes:
+        """The answer to GET /validation, as JSON."""
+        known, two = self.bundle.validation, len(self.bundle.classes) == 2
+        shares = known.get("probabilities", np.empty((0, len(self.bundle.classes)), np.float32))
+        told = Validation(
+            classes=list(self.bundle.classes),
+            threshold=self.bundle.record.threshold,
+            labels=known["labels"].tolist() if known else [],
+            tops=shares.argmax(axis=1).tolist(),
+            probabilities=(shares[:, 1] if two else shares.max(axis=1)).tolist(),
+            shown=known["shown"].tolist() if "shown" in known else [],
+        )
+        return told.model_dump_json().encode()
+
     def small(self, number: int) -> bytes | None:
         """Return a validation picture as a small JPEG, None if there is no such."""
         known = self.bundle.validation
@@ -149,3 +188,33 @@ def _png(pixels: Pixels) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _pixels_of(data: bytes) -> int:
+    """Return how many pixels a file says that it holds, 0 if it can't be read."""
+    with suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.width * image.height
+    return 0
+
+
+async def _within(
+    room: Room, need: int, pool: ThreadPoolExecutor, work: Callable[..., Any], *args: Any
+) -> Any:
+    """Do work in a thread once there is room, which is given back when the thread is done."""
+    loop = asyncio.get_running_loop()
+    try:
+        await room.take(need)
+    except BusyError:
+        raise _busy() from None
+
+    def done(_: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(room.give, need)
+
+    task = pool.submit(work, *args)
+    task.add_done_callback(done)
+    return await asyncio.wrap_future(task)
+
+
+def _busy() -> HTTPException:
+    return HTTPException(503, "Too many pictures wait. Try again later.")

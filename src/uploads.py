@@ -83,7 +83,9 @@ async def _of_form(request: Request, most: int) -> list[Upload]:
                 else Upload(part.filename or "", await part.read())
                 for part in parts
             ]
-    except HTTPException:
+    except HTTPException as error:
+        if error.detail.startswith("Too many"):
+            raise _too_many(f"More than {most}", most) from error
         raise
     except (ValueError, KeyError, UnicodeError) as error:  # parsers of headers
         raise HTTPException(400, "The form is damaged.") from error
@@ -103,7 +105,11 @@ def _of_json(body: bytes, most: int) -> list[Upload]:
 
 def _require_few(number: int, most: int) -> None:
     if number > most:
-        raise HTTPException(413, f"{number} pictures were sent; a request takes {most} at most.")
+        raise _too_many(str(number), most)
+
+
+def _too_many(told: str, most: int) -> HTTPException:
+    return HTTPException(413, f"{told} pictures were sent; a request takes {most} at most.")
 
 
 def _bytes_of(text: str) -> bytes:

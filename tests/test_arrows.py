@@ -189,7 +189,8 @@ ARROWS: dict[str, set[str]] = {
     "src.followed": {"src.rows"},
     "src.watched": {"src.followed", "src.run"},
     # The exported model: read without torch, and written.
-    "src.bundle": set(),
+    "src.bundle": {"src.validation_file"},
+    "src.validation_file": set(),
     "src.inputs": set(),
     "src.occlusion": set(),
     "src.batcher": {"src.bundle"},
@@ -422,6 +423,7 @@ LIGHT = {
     "src.serve",
     "src.served_model",
     "src.uploads",
+    "src.validation_file",
 }
 HEAVY = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "albumentations", "cv2"}
 

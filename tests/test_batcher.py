@@ -1,5 +1,6 @@
 """Pictures of many requests in one batch."""
 
+import asyncio
 import threading
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from src import batcher
-from src.batcher import Batcher, BusyError
+from src.batcher import Batcher, BusyError, Room
 
 
 class Slow:
@@ -81,3 +82,46 @@ def test_too_many(model: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     model.go.set()
     made.close()  # answers what waits
     assert [one.result(0)[0] for one in waiting] == [2, 3]
+
+
+def test_the_end_is_reached_though_the_thread_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(self: Batcher) -> None:
+        return
+
+    monkeypatch.setattr(batcher, "WAITING", 1)
+    monkeypatch.setattr(Batcher, "_run", dies)
+    made = Batcher(Slow())  # type: ignore[arg-type]
+    made._thread.join(30)
+    made.predict(picture(1))
+    made.close()
+
+
+def test_a_model_that_answers_too_little_is_a_fault(
+    model: Slow, made: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.go.set()
+    monkeypatch.setattr(model, "probabilities", lambda pixels: np.zeros((0, 2), np.float32))
+    with pytest.raises(ValueError, match="shorter"):
+        made.predict(picture(1)).result(30)
+
+
+async def _fill(room: Room) -> None:
+    await room.take(8)
+    large, small = (asyncio.ensure_future(room.take(need)) for need in (5, 2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (large.done(), small.done()) == (False, True)  # 8 + 2 fit into 10
+    with pytest.raises(BusyError):
+        gone = asyncio.ensure_future(room.take(5))
+        await asyncio.sleep(0)
+        await room.take(9)
+    gone.cancel()
+    room.give(8)
+    await large
+    await room.take(3)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(room.take(1), 0.01)
+
+
+def test_room_for_what_fits() -> None:
+    asyncio.run(_fill(Room(10, 2)))

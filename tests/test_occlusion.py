@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.occlusion import CELLS, occlusion
+from src.occlusion import CELLS, StoppedError, occlusion
 from src.preprocess import Pixels
 
 SIDE = 16  # two pixels a cell
@@ -32,6 +32,7 @@ def test_only_what_counts_is_hot() -> None:
     expected[0, 0], expected[0, 1], expected[1, 0], expected[1, 1] = 4, 2, 2, 1
     assert found.falls == pytest.approx(expected * fall / 4, abs=1e-6)
     assert found.lowest == pytest.approx(mean / 255)
+    assert found.part == (0, 0, 2, 2)  # the hottest of the four
 
 
 def test_what_speaks_against_a_class_is_cold() -> None:
@@ -54,3 +55,29 @@ def test_the_picture_stays_as_it_is_and_any_side_is_covered() -> None:
     assert (pixels == before).all()
     changed = (np.concatenate(seen) != before).any(axis=(0, 3))
     assert changed.all()
+
+
+def test_the_part_is_the_one_that_takes_the_probability_lowest() -> None:
+    """One window alone hides both white cells, though a single cell elsewhere is hotter."""
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels[14:, 12:] = 255  # cells (7, 6) and (7, 7)
+
+    def both(some: Pixels) -> np.ndarray:
+        hidden = (some[:, 14:, 12:14] < 99).all((1, 2, 3)) & (some[:, 14:, 14:] < 99).all((1, 2, 3))
+        return np.stack([hidden, ~hidden], axis=1).astype(np.float32)
+
+    found = occlusion(pixels, both, 1, 1.0)
+    assert found.lowest == 0
+    assert found.part == (6, 6, 2, 2)
+
+
+def test_it_stops_between_the_blocks() -> None:
+    asked = []
+
+    def predict(some: Pixels) -> np.ndarray:
+        asked.append(len(some))
+        return np.zeros((len(some), 2), np.float32)
+
+    with pytest.raises(StoppedError):
+        occlusion(picture(), predict, 0, 0.0, lambda: len(asked) == 2)
+    assert sum(asked) == 18

@@ -252,6 +252,26 @@ class TestPictures:
             assert tab["#look"].is_hidden()
             assert tab["#try-row"].is_visible()
 
+    def test_back_and_forth_asks_once(self, tab: Tab, server: Server) -> None:
+        """A picture that is selected again while its explanation is awaited asks for no other."""
+        held: list[Any] = []
+        tab.page.route("**/explain", lambda one: held.append(one))
+        tab.open(server).choose(("1.png", picture()), ("2.png", picture(BLUE)))
+        tab.shows("#strip li:nth-child(2)", "blue")
+        for k in (1, 0, 1, 0):
+            tab["#strip button"].nth(k).click()
+        tab.page.wait_for_timeout(200)
+        assert len(held) == 2
+        for one in held:
+            one.continue_()
+        tab.explained()
+
+    def test_the_hottest_part_is_the_one_that_is_told(self, tab: Tab, server: Server) -> None:
+        tab.open(server).choose(("red.png", picture())).explained()
+        lowest = tab["#lowest"].inner_text().rsplit(" to ", 1)[1].rstrip(".")
+        tab["#hottest"].click()
+        tab.shows("#bars .named .share", lowest)
+
 
 class TestSquare:
     def test_dragged(self, tab: Tab, server: Server) -> None:

@@ -23,10 +23,18 @@ export class Decision {
   /** The class of probabilities [C], or UNSURE. */
   of(shares) {
     const top = shares.indexOf(Math.max(...shares));
+    return this.named(top, this.two ? shares[1] : shares[top]);
+  }
+
+  /**
+   * @param top The most probable class.
+   * @param share Its probability; with two classes, that of the second one.
+   */
+  named(top, share) {
     const threshold = this.moved ?? this.own;
     if (threshold === null) return top;
-    if (this.two) return shares[1] >= threshold ? 1 : 0;
-    return shares[top] >= threshold ? top : UNSURE;
+    if (this.two) return share >= threshold ? 1 : 0;
+    return share >= threshold ? top : UNSURE;
   }
 
   name(index) {
@@ -44,13 +52,13 @@ export class Decision {
   }
 
   /**
-   * Count labelled pictures.
+   * Count labelled pictures, as GET /validation gives them.
    * @returns counts [C][C + 1]: rows are the true classes, the last column is unsure.
    */
-  confusion(labels, probabilities) {
+  confusion({ labels, tops, probabilities }) {
     const made = this.classes.map(() => new Array(this.classes.length + 1).fill(0));
     labels.forEach((label, row) => {
-      const named = this.of(probabilities[row]);
+      const named = this.named(tops[row], probabilities[row]);
       made[label][named === UNSURE ? this.classes.length : named] += 1;
     });
     return made;

@@ -58,10 +58,10 @@ export class Stage {
     image.src = address;
   }
 
-  /** Show what the network sees: a picture S x S, and falls [8][8] of its probability. */
-  async show(address, falls) {
+  /** Show what the network sees, how the probability falls, and what part matters: see POST /explain. */
+  async show({ picture, falls, part }) {
     const image = new Image();
-    image.src = address;
+    image.src = picture;
     await image.decode();
     return () => {
       const canvas = byId("seen");
@@ -70,6 +70,7 @@ export class Stage {
       pen.drawImage(image, 0, 0);
       this.mean = meanOf(pen.getImageData(0, 0, this.side, this.side).data);
       this.falls = falls;
+      this.part = part;
       canvas.hidden = byId("heat").hidden = false;
       this.root.classList.add("ready");
       this.#drawHeat();
@@ -99,18 +100,11 @@ export class Stage {
     byId("heat-strength").disabled = !on;
   }
 
-  /** The four cells that matter most together, as the server hides four. */
+  /** The part that takes the probability down most when it is hidden. */
   #hottest() {
-    let best = [-Infinity, 0, 0];
-    for (let y = 0; y < CELLS - 1; y++) {
-      for (let x = 0; x < CELLS - 1; x++) {
-        const sum = this.falls[y][x] + this.falls[y][x + 1] + this.falls[y + 1][x] + this.falls[y + 1][x + 1];
-        if (sum > best[0]) best = [sum, x, y];
-      }
-    }
-    const edge = (k) => Math.round(k * this.side / CELLS);
-    const [x, y] = [edge(best[1]), edge(best[2])];
-    return { x, y, width: edge(best[1] + 2) - x, height: edge(best[2] + 2) - y };
+    const edge = (k) => Math.round(k * this.side / CELLS), { row, column, height, width } = this.part;
+    const [x, y] = [edge(column), edge(row)];
+    return { x, y, width: edge(column + width) - x, height: edge(row + height) - y };
   }
 
   /** Hide a square, or nothing for null. */

@@ -59,7 +59,7 @@ export class Threshold {
     back.hidden = decision.moved === null;
     const own = decision.own ?? (decision.two ? 0.5 : 0);
     back.textContent = `Back to ${own ? own.toFixed(3) : "0"}`;
-    const matrix = decision.confusion(known.labels, known.probabilities);
+    const matrix = decision.confusion(known);
     this.#drawCrowd();
     this.#drawCounts(matrix);
     if (decision.classes.length <= MATRIX) this.#drawMatrix(matrix);
@@ -131,9 +131,9 @@ export class Threshold {
     const bins = [0, 1].map(() => Array.from({ length: BINS }, () => ({ right: 0, wrong: 0, unsure: 0 })));
     const sizes = [0, 0];
     known.labels.forEach((label, row) => {
-      const shares = known.probabilities[row], top = Math.max(...shares), named = decision.of(shares);
-      const up = decision.two ? label === 1 : shares[label] === top;
-      const at = Math.min(BINS - 1, Math.floor((decision.two ? shares[1] : top) * BINS));
+      const share = known.probabilities[row], top = known.tops[row], named = decision.named(top, share);
+      const up = label === (decision.two ? 1 : top);
+      const at = Math.min(BINS - 1, Math.floor(share * BINS));
       const kind = named === UNSURE ? "unsure" : named === label ? "right" : "wrong";
       bins[up ? 0 : 1][at][kind] += 1;
       sizes[decision.two && !up ? 1 : 0] += 1;

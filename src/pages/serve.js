@@ -53,7 +53,7 @@ async function take(files) {
   const { limits } = page.about;
   const most = limits.bytes - 2000; // the form around it counts too
   const items = Array.from(files, (file) => ({
-    file, name: file.name || "pasted picture", url: URL.createObjectURL(file), shares: null, found: null,
+    file, name: file.name || "pasted picture", url: URL.createObjectURL(file), shares: null, explained: null,
     failure: file.size <= most ? null
       : new Refused(`${file.name || "The picture"} has ${(file.size / 1e6).toFixed(1)} MB; ${limits.bytes / 1e6} MB are allowed.`, 413),
   }));
@@ -162,17 +162,20 @@ function fail(failure) {
 }
 
 async function fill(item) { // what drove the decision
+  let found;
   try {
-    item.found ??= await explain(item.file);
-    const show = await stage.show(item.found.picture, item.found.falls);
+    item.explained ??= explain(item.file);
+    found = await item.explained;
+    const show = await stage.show(found);
     if (item !== page.shown) return;
     show();
   } catch (error) {
+    item.explained = null;
     if (item === page.shown) problem(error instanceof Refused ? error.message : `This can't be shown: ${error.message}`);
     return;
   }
-  showWhy(item.found, page.decision.classes, item.shares);
-  showNeighbours(item.found.neighbours, (id, label) => tryOne(id, label, take));
+  showWhy(found, page.decision.classes, item.shares);
+  showNeighbours(found.neighbours, (id, label) => tryOne(id, label, take));
 }
 
 function redecide() {

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.errors import UserError, nearest
-from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, open_rgb, resize
+from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, load_pixels
 
 FORMAT = 1
 RECORD = "bundle.json"
@@ -167,8 +167,8 @@ class Bundle:
             OSError: it is not there or can't be opened.
         """
         rule = self.record.preprocessing
-        upright = open_rgb(source, name, max_pixels)
-        return np.array(resize(upright, rule.image_size, rule.resize, rule.interpolation))
+        how = rule.image_size, rule.resize, rule.interpolation
+        return load_pixels(source, *how, name, max_pixels)
 
     def warm_up(self) -> None:
         """Predict a black picture, so that the first real one does not take longer."""
@@ -189,7 +189,8 @@ class Bundle:
         """Return the class of each picture by the run's decision, int64 [N], of [N, C]."""
         if self.record.threshold is None:
             return np.asarray(probabilities.argmax(axis=1), np.int64)
-        return (probabilities[:, 1] >= self.record.threshold).astype(np.int64)
+        second = probabilities[:, 1].astype(np.float64)  # or NumPy would round the threshold
+        return (second >= self.record.threshold).astype(np.int64)
 
     @cached_property
     def validation(self) -> dict[str, npt.NDArray[Any]]:

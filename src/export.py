@@ -145,7 +145,7 @@ def _known(run: Trained, trained: Loaded) -> files.Known:
             "the run has neither validation nor training pictures to compare the export on. "
             "--no_parity exports without comparing."
         )
-    pictures = run.pictures(split)
+    pictures = run.pictures(split, MOST)
     labelled = np.flatnonzero(pictures.index.labels >= 0)
     pictures = take(pictures, labelled[evenly(labelled.size, MOST)])
     print(f"looking at {len(pictures):,} {split} pictures ...", flush=True)

@@ -132,11 +132,11 @@ class Bundle:
         self.folder = Path(folder)
         self.record = Record.read(self.folder)
         name = self._file_of(variant)
-        for each in (name, VALIDATION):
-            if each in self.record.files:
-                _check_hash(self.folder / each, self.record.files[each])
+        if VALIDATION in self.record.files:
+            _check_hash(self.folder / VALIDATION, self.record.files[VALIDATION])
+        model = _whole(self.folder / name, self.record.files[name])
         self.variant = variant
-        self._session = _session(self.folder / name, threads)
+        self._session = _session(self.folder / name, model, threads)
         outputs = [found.name for found in self._session.get_outputs()]
         if PROBABILITIES not in outputs:
             raise UserError(f"{self.folder / name} has no output {PROBABILITIES}: {outputs}.")
@@ -222,18 +222,36 @@ def digest(path: Path) -> str:
         return made.hexdigest()
 
 
+def _whole(path: Path, expected: str) -> bytes:
+    """Return the content of a file, whose hash is that of the very bytes returned."""
+    if not path.is_file():
+        raise _missing(path)
+    content = path.read_bytes()
+    if sha256(content).hexdigest() != expected:
+        raise _changed(path)
+    return content
+
+
 def _check_hash(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise UserError(f"{path} is missing. Copy the whole bundle, or export the run again.")
+        raise _missing(path)
     if digest(path) != expected:
-        raise UserError(
-            f"{path} is not the file that {RECORD} was written with: it was changed or damaged. "
-            "Copy the bundle again, or export the run again."
-        )
+        raise _changed(path)
 
 
-def _session(path: Path, threads: int | None) -> Any:
-    """Open a model; a stranger's can read no file beside itself."""
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path} is missing. Copy the whole bundle, or export the run again.")
+
+
+def _changed(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not the file that {RECORD} was written with: it was changed or damaged. "
+        "Copy the bundle again, or export the run again."
+    )
+
+
+def _session(path: Path, model: bytes, threads: int | None) -> Any:
+    """Open a model from its bytes: a stranger's can then read no file beside itself."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -244,9 +262,7 @@ def _session(path: Path, threads: int | None) -> Any:
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
         raise UserError(f"{path} can't be opened: {error}. Export the run again.") from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 
@@ -246,6 +247,9 @@ class TestDisagreement:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.astype(np.uint8)).save(path)
         words = (run, "--data.root", tmp_path / "moved")
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["data"]["cache"] = False  # it holds the pictures that had these names before
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
         assert export(capsys, *words).code == 0
         best = run / "checkpoints/best.ckpt"
         content = torch.load(best, weights_only=True)

@@ -12,7 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_UNREACHED = ("Could not connect to", "not redirecting properly", "network may be blocking")
+# Of pip-audit, and of the network's errors that it lets through.
+_UNREACHED = (
+    "Could not connect to",
+    "not redirecting properly",
+    "requests.exceptions.ConnectionError",
+    "requests.exceptions.ProxyError",
+    "requests.exceptions.ReadTimeout",
+)
 CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
 
 

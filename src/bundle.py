@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from src.errors import UserError, nearest
-from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, open_rgb, resize
+from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, load_pixels
 from src.validation_file import read_validation
 
 FORMAT = 1
 RECORD = "bundle.json"
 VALIDATION = "validation.npz"
 MODELS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+MOST_THREADS = 256  # more than machines have cores; thousands would stop this one
 INPUT, PROBABILITIES, FEATURES = "pixels", "probabilities", "features"  # names in the graph
 _MOST_BYTES = 10_000_000  # of bundle.json
 
@@ -135,11 +136,11 @@ class Bundle:
         self.folder = Path(folder)
         self.record = Record.read(self.folder)
         name = self._file_of(variant)
-        for each in (name, VALIDATION):
-            if each in self.record.files:
-                _check_hash(self.folder / each, self.record.files[each])
+        if VALIDATION in self.record.files:
+            _check_hash(self.folder / VALIDATION, self.record.files[VALIDATION])
+        model = _whole(self.folder / name, self.record.files[name])
         self.variant = variant
-        self._session = _session(self.folder / name, threads)
+        self._session = _session(self.folder / name, model, threads)
         outputs = [found.name for found in self._session.get_outputs()]
         if PROBABILITIES not in outputs:
             raise UserError(f"{self.folder / name} has no output {PROBABILITIES}: {outputs}.")
@@ -188,8 +189,8 @@ class Bundle:
             OSError: it is not there or can't be opened.
         """
         rule = self.record.preprocessing
-        upright = open_rgb(source, name, max_pixels)
-        return np.array(resize(upright, rule.image_size, rule.resize, rule.interpolation))
+        how = rule.image_size, rule.resize, rule.interpolation
+        return load_pixels(source, *how, name, max_pixels)
 
     def warm_up(self) -> None:
         """Predict a black picture, so that the first real one does not take longer."""
@@ -210,7 +211,8 @@ class Bundle:
         """Return the class of each picture by the run's decision, int64 [N], of [N, C]."""
         if self.record.threshold is None:
             return np.asarray(probabilities.argmax(axis=1), np.int64)
-        return (probabilities[:, 1] >= self.record.threshold).astype(np.int64)
+        second = probabilities[:, 1].astype(np.float64)  # or NumPy would round the threshold
+        return (second >= self.record.threshold).astype(np.int64)
 
     @cached_property
     def validation(self) -> dict[str, npt.NDArray[Any]]:
@@ -246,18 +248,36 @@ def digest(path: Path) -> str:
         return made.hexdigest()
 
 
+def _whole(path: Path, expected: str) -> bytes:
+    """Return the content of a file, whose hash is that of the very bytes returned."""
+    if not path.is_file():
+        raise _missing(path)
+    content = path.read_bytes()
+    if sha256(content).hexdigest() != expected:
+        raise _changed(path)
+    return content
+
+
 def _check_hash(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise UserError(f"{path} is missing. Copy the whole bundle, or export the run again.")
+        raise _missing(path)
     if digest(path) != expected:
-        raise UserError(
-            f"{path} is not the file that {RECORD} was written with: it was changed or damaged. "
-            "Copy the bundle again, or export the run again."
-        )
+        raise _changed(path)
 
 
-def _session(path: Path, threads: int | None) -> Any:
-    """Open a model; a stranger's can read no file beside itself."""
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path} is missing. Copy the whole bundle, or export the run again.")
+
+
+def _changed(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not the file that {RECORD} was written with: it was changed or damaged. "
+        "Copy the bundle again, or export the run again."
+    )
+
+
+def _session(path: Path, model: bytes, threads: int | None) -> Any:
+    """Open a model from its bytes: a stranger's can then read no file beside itself."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -268,9 +288,7 @@ def _session(path: Path, threads: int | None) -> Any:
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
         raise UserError(f"{path} can't be opened: {error}. Export the run again.") from error
 

@@ -7,7 +7,6 @@ import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from string import Template
@@ -22,33 +21,16 @@ from src import __version__
 from src.bundle import FORMAT, MODELS, RECORD, VALIDATION, Bundle, digest
 from src.calibration import Decision
 from src.forward import evenly
+from src.known import WORDS, blocks
+from src.known import Known as Known
 from src.preprocess import Preprocessing
 from src.run import git_commit, write_json
-from src.table import Table
 
 WEIGHTS = "model.safetensors"
 README = "README.md"
 MOST_SHOWN = 500  # small validation pictures in a bundle
 _SIDE, _QUALITY = 160, 80  # of such a picture
-_BLOCK = 32
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """Labelled pictures of the run, and what its network says of them.
-
-    Attributes:
-        split: Which they are of.
-        paths: Relative to the data, N.
-        table: In their order; every row is labelled.
-        pixels: uint8 [N, S, S, 3].
-    """
-
-    split: str
-    paths: tuple[str, ...]
-    table: Table
-    pixels: npt.NDArray[np.uint8]
 
 
 def write_weights(net: nn.Module, path: Path) -> None:
@@ -75,10 +57,10 @@ def write_validation(known: Known, bundle: Bundle, decision: Decision, pictures:
     }
     if pictures and bundle.has_features:
         shown = evenly(len(known.paths), MOST_SHOWN)
-        pixels = known.pixels[shown]
-        starts = range(0, len(pixels), _BLOCK)
-        rows = [bundle.features(pixels[k : k + _BLOCK]) for k in starts]
-        files = [_small(picture) for picture in pixels]
+        rows, files = [], []
+        for block in blocks(known.pixels, shown):
+            rows.append(bundle.features(block))
+            files += [_small(picture) for picture in block]
         content |= {
             "features": np.concatenate(rows).astype(np.float16),
             "shown": shown,
@@ -136,6 +118,7 @@ def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
     """Write what the bundle is, how good it is, and how it is used without this project."""
     record = json.loads((folder / RECORD).read_text("utf-8"))
     rule = record["preprocessing"]
+    split = WORDS[about["parity"]["split"]] if about["parity"] else ""
     template = Template((Path(__file__).parent / "pages" / "bundle.md").read_text("utf-8"))
     text = template.substitute(
         run=run,
@@ -144,9 +127,9 @@ def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
         rule=_RULES[rule["resize"]],
         decides=_decides(record["threshold"], rule["classes"]),
         scores="\n".join(_score_lines(about["scores"])),
-        models="\n".join(_model_lines(about["models"])),
-        parity=_parity_line(about["parity"]),
-        pictures=_PICTURES if about["shown"] else "",
+        models="\n".join(_model_lines(about["models"], split)),
+        parity=_parity_line(about["parity"], split),
+        pictures=_PICTURES.format(split=split) if about["shown"] else "",
     )
     (folder / README).write_text(text, "utf-8")
 
@@ -156,7 +139,7 @@ _RULES = {
     "crop": "of which the middle square is taken",
 }
 _PICTURES = (
-    "\n`validation.npz` holds small copies of validation pictures. Leave it out with "
+    "\n`validation.npz` holds small copies of {split} pictures. Leave it out with "
     "`--no_pictures` if they are not for the eyes of others.\n"
 )
 
@@ -182,8 +165,9 @@ def _score_lines(scores: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = ["| file | MB | validation accuracy | pictures a second, where it was made |"]
+def _model_lines(models: Mapping[str, Mapping[str, Any]], split: str) -> list[str]:
+    title = f"{split} accuracy".strip()
+    lines = [f"| file | MB | {title} | pictures a second, where it was made |"]
     lines.append("|---|---|---|---|")
     for variant, found in models.items():
         accuracy = f"{found['accuracy']:.3f}" if "accuracy" in found else "not scored"
@@ -193,10 +177,10 @@ def _model_lines(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _parity_line(parity: Mapping[str, Any] | None) -> str:
+def _parity_line(parity: Mapping[str, Any] | None, split: str) -> str:
     if parity is None:
         return "It was **not** compared with the trained network (`--no_parity`)."
     return (
-        f"On {parity['pictures']} pictures from the disk it names the same classes as the trained "
-        f"network; no probability differs by more than {parity['largest_difference']:.1g}."
+        f"On {parity['pictures']} {split} pictures from the disk it names the same classes as the "
+        f"trained network; no probability differs by more than {parity['largest_difference']:.1g}."
     )

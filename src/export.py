@@ -1,11 +1,8 @@
 """Makes a bundle of a run that can be shipped: `python -m src.export RUN_DIR [--out DIR]`."""
 
 import argparse
-import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,13 @@ from src.classifier import Classifier
 from src.errors import UserError
 from src.failures import Parser, end_with_message
 from src.forward import evaluate, evenly, take
+from src.known import WORDS, FromPictures, Known, blocks
 from src.memory import keep_freed_memory
 from src.metrics import scores
 from src.opened import open_run
 from src.preprocess import Preprocessing
 from src.quiet import quiet_libraries
+from src.staged import require_place, staged
 from src.trained import Trained
 
 PROGRAM = "python -m src.export"
@@ -39,13 +38,16 @@ def main(args: Sequence[str] | None = None) -> int:
         options = parser().parse_args(args)
         onnx_file.require()
         run = open_run(options.run, options.root, options.trust_code)
+        noted = len(run.missing.lines)
         out = options.out or run.folder.path / "bundle"
-        _require_place(out)
+        place = require_place(out, RECORD)
         keep_freed_memory()
         trained = _load(run, options.ckpt_path)
         known = None if options.no_parity else _known(run, trained)
-        with _staged(out) as folder:
+        with staged(place) as folder:
             _write(folder, run, trained, known, options)
+        for line in run.missing.lines[noted:]:
+            print(f"WARNING: {line}", file=sys.stderr)
         print(out)
     return outcome.code
 
@@ -93,19 +95,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _require_place(out: Path) -> None:
-    """Raise UserError if no bundle can be written there, before any work."""
-    if out.is_file():
-        raise UserError(f"--out {out} is a file. Give a folder.")
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
-        raise UserError(
-            f"--out {out} holds other things than a bundle. Give an empty or a new folder."
-        )
-    there = next(path for path in out.absolute().parents if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"nothing can be written into {there}. Give another: --out DIR")
-
-
 @dataclass(frozen=True)
 class Loaded:
     """A checkpoint, opened: its path, the module, and the way of its pictures."""
@@ -129,7 +118,7 @@ def _load(run: Trained, name: str | None) -> Loaded:
     return Loaded(path, module, rule)
 
 
-def _known(run: Trained, trained: Loaded) -> files.Known:
+def _known(run: Trained, trained: Loaded) -> Known:
     """Let the trained network look at validation pictures; raise UserError without any."""
     index = run.index
     if index is None:
@@ -145,36 +134,20 @@ def _known(run: Trained, trained: Loaded) -> files.Known:
             "the run has neither validation nor training pictures to compare the export on. "
             "--no_parity exports without comparing."
         )
-    pictures = run.pictures(split)
+    pictures = run.pictures(split, MOST)
     labelled = np.flatnonzero(pictures.index.labels >= 0)
-    pictures = take(pictures, labelled[evenly(labelled.size, MOST)])
-    print(f"looking at {len(pictures):,} {split} pictures ...", flush=True)
+    if not labelled.size:
+        raise UserError(
+            f"none of the {WORDS[split]} pictures has a label to compare the export on. "
+            "--no_parity exports without comparing."
+        )
+    pictures = take(pictures, labelled)
+    print(f"looking at {len(pictures):,} {WORDS[split]} pictures ...", flush=True)
     table = evaluate(trained.module.net, pictures, run.block_size)
-    pixels = np.stack([np.asarray(pictures.pixels(0, i)) for i in range(len(pictures))])
-    return files.Known(split, pictures.index.paths, table, pixels)
+    return Known(split, pictures.index.paths, table, FromPictures(pictures))
 
 
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """Give a folder beside the wanted one, which takes its place if all goes well."""
-    part, old = out.with_name(f"{out.name}.tmp"), out.with_name(f"{out.name}.old")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for folder in (part, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        if out.exists():
-            out.rename(old)
-        part.rename(out)
-    finally:
-        for folder in (part, old):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write(
-    folder: Path, run: Trained, trained: Loaded, known: files.Known | None, options: Any
-) -> None:
+def _write(folder: Path, run: Trained, trained: Loaded, known: Known | None, options: Any) -> None:
     decision, rule = trained.module.decision, trained.preprocessing
     first = folder / MODELS["fp32"]
     print("writing the model ...", flush=True)
@@ -185,11 +158,12 @@ def _write(
         print(f"writing {MODELS[name]} ...", flush=True)
         _write_variant(name, first, folder, known)
     files.write_record(folder, rule, decision, {})  # so that it can be opened
-    about: dict[str, Any] = {"parity": None, "models": {}, "shown": False, "scores": _scores(run)}
+    about: dict[str, Any] = {"parity": None, "models": {}, "shown": False}
+    about["scores"] = _scores(run, trained.path.name)
     opened = [Bundle(folder, name) for name in ("fp32", *wanted)]
     if known is not None:
         about["parity"] = _parity(run, trained, known, opened[0])
-        about["scores"][known.split] = scores(known.table, rule.classes, decision)
+        about["scores"].setdefault(known.split, scores(known.table, rule.classes, decision))
         about["shown"] = not options.no_pictures and opened[0].has_features
         files.write_validation(known, opened[0], decision, about["shown"])
     about["models"] = _measured(opened, known)
@@ -197,7 +171,7 @@ def _write(
     files.write_readme(folder, run.folder.path.absolute().name, about)
 
 
-def _write_variant(name: str, first: Path, folder: Path, known: files.Known | None) -> None:
+def _write_variant(name: str, first: Path, folder: Path, known: Known | None) -> None:
     target = folder / MODELS[name]
     if name == "fp16":
         variants.write_fp16(first, target)
@@ -208,7 +182,7 @@ def _write_variant(name: str, first: Path, folder: Path, known: files.Known | No
         variants.write_int8(first, target, known.pixels[places])
 
 
-def _parity(run: Trained, trained: Loaded, known: files.Known, bundle: Bundle) -> dict[str, Any]:
+def _parity(run: Trained, trained: Loaded, known: Known, bundle: Bundle) -> dict[str, Any]:
     assert run.index is not None
     places = evenly(len(known.paths), parity.PICTURES)
     paths = [run.index.root / known.paths[i] for i in places]
@@ -221,27 +195,35 @@ def _parity(run: Trained, trained: Loaded, known: files.Known, bundle: Bundle) -
     return {**found, "split": known.split}
 
 
-def _scores(run: Trained) -> dict[str, Any]:
-    """Return what test.json and validate.json say, if they are of the run's own pictures."""
-    return {split: run.scores(split) for split in ("val", "test") if run.is_own(split)}
+def _scores(run: Trained, checkpoint: str) -> dict[str, Any]:
+    """Return what test.json and validate.json say of this checkpoint and the run's own pictures."""
+    own = {split: run.scores(split) for split in ("val", "test") if run.is_own(split)}
+    return {split: found for split, found in own.items() if found.get("checkpoint") == checkpoint}
 
 
-def _measured(opened: Sequence[Bundle], known: files.Known | None) -> dict[str, Any]:
-    """Return size, scores and speed of each model."""
+def _measured(opened: Sequence[Bundle], known: Known | None) -> dict[str, Any]:
+    """Return size, scores and speed of each model.
+
+    Raises:
+        RunFailureError: one of them gives no numbers.
+    """
     found: dict[str, dict[str, Any]] = {
         bundle.variant: {"bytes": (bundle.folder / MODELS[bundle.variant]).stat().st_size}
         for bundle in opened
     }
     if known is None:
+        side = opened[0].record.preprocessing.image_size
+        parity.probabilities_of(opened, np.zeros((1, side, side, 3), np.uint8))
         return found
-    speeds = parity.pictures_per_second(opened, known.pixels)
-    exact = parity.probabilities_of(opened[0], known.pixels)
-    for bundle, speed in zip(opened, speeds, strict=True):
+    speeds = parity.pictures_per_second(opened, next(blocks(known.pixels)))
+    said = parity.probabilities_of(opened, known.pixels)
+    for bundle, speed, shares in zip(opened, speeds, said, strict=True):
         rows = found[bundle.variant]
-        rows |= parity.scored(bundle, known.pixels, known.table.target, exact)
+        rows |= parity.scored(bundle, shares, known.table.target, said[0])
         rows["pictures_per_second"] = round(speed, 1)
-        print(f"{bundle.variant}: {rows['accuracy']:.4f} on {rows['n']:,} {known.split} pictures, "
-              f"{rows['bytes'] / 1e6:.1f} MB, {speed:,.0f} pictures a second")  # fmt: skip
+        on = f"{rows['n']:,} {WORDS[known.split]} pictures"
+        print(f"{bundle.variant}: {rows['accuracy']:.4f} on {on}, {rows['bytes'] / 1e6:.1f} MB, "
+              f"{speed:,.0f} pictures a second")  # fmt: skip
     return found
 
 

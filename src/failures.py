@@ -141,7 +141,7 @@ def explain(error: Exception) -> tuple[int, str | None]:
     if isinstance(error, MemoryError) or _out_of_memory(text):
         return 1, (
             f"there is not enough memory: {_first_line(text)}. Lower --data.batch_size, "
-            "--data.image_size or --data.num_workers."
+            "--data.image_size or --data.num_workers (of src.predict: --batch_size or --threads)."
         )
     if "PytorchStreamWriter failed" in text:  # how torch reports a failed write
         return 1, f"a checkpoint could not be written, the disk may be full: {_first_line(text)}"

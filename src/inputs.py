@@ -4,7 +4,10 @@ It imports nothing heavy, and lists without opening a picture.
 """
 
 import csv
+import errno
+import io
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from glob import glob, has_magic
@@ -17,48 +20,85 @@ STANDARD_INPUT = "-"
 _SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}  # left by Windows and archives of a Mac
 
 
-def listed(words: Iterable[str], lines: TextIO | None = None) -> list[str]:
+def listed(
+    words: Iterable[str], lines: TextIO | None = None, written: Iterable[Path] = ()
+) -> list[str]:
     """Return the files that words name, in their order; a folder's, sorted by name.
 
     Args:
         words: A file; a folder, of which every file below is taken but those that begin with a dot
-            or are the system's own; a pattern such as `*.jpg` or `**/*.png`; a CSV with a column
-            `path`, relative to its folder; or `-` for standard input, a file in each line.
+            or are the system's own, and at the end each folder below that can't be listed; a
+            pattern such as `*.jpg` or `**/*.png`; a CSV with a column `path`, relative to its
+            folder, empty where a row has none; or `-` for standard input, a file in each line.
         lines: Standard input; None means that of this process.
+        written: Files that the program itself writes: they are left out.
 
     Raises:
         UserError: a word names nothing.
     """
+    own = {os.path.realpath(path) for path in written}
+    names = {os.path.basename(path) for path in own}
     found: list[str] = []
     for word in words:
-        found += _of(word, sys.stdin if lines is None else lines)
+        found += (
+            path
+            for path in _of(word, lines)
+            if os.path.basename(path) not in names or os.path.realpath(path) not in own
+        )
     if not found:
         raise UserError("there is no picture to predict. Give files or folders.")
     return found
 
 
-def _of(word: str, lines: TextIO) -> Iterable[str]:
+def require_regular(path: str) -> None:
+    """Raise OSError for what is no regular file, without opening it: a pipe would block for ever.
+
+    A folder raises what hinders its listing, or says that it is a folder.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
+
+
+def _of(word: str, lines: TextIO | None) -> Iterable[str]:
     if word == STANDARD_INPUT:
-        return [line.rstrip("\r\n") for line in lines if line.strip()]
+        given = _standard_input() if lines is None else lines
+        return [line.rstrip("\r\n") for line in given if line.strip()]
     path = Path(word)
     if path.is_dir():
         return _below(word)
     if path.is_file() and path.suffix.lower() == ".csv":
         return _of_table(path)
-    if path.is_file():
+    if path.exists():
         return [word]
     if has_magic(word):
-        matches = [name for name in sorted(glob(word, recursive=True)) if os.path.isfile(name)]
+        matches = [name for name in sorted(glob(word, recursive=True)) if not os.path.isdir(name)]
         if matches:
             return matches
         raise UserError(f"{word}: nothing matches this pattern. Give files or folders.")
     raise UserError(f"{word}: there is no such file or folder.")
 
 
+def _standard_input() -> TextIO:
+    """Return standard input with names read as the system writes them, on Windows too."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    return sys.stdin
+
+
 def _below(folder: str) -> Iterator[str]:
-    """Yield the files below a folder; of links that lead in a circle, each once."""
+    """Yield the files below a folder, then the folders that can't be listed.
+
+    Of links that lead in a circle, each once.
+    """
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    closed: list[str] = []
+    for place, folders, names in os.walk(
+        folder, followlinks=True, onerror=lambda error: closed.append(str(error.filename))
+    ):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -66,6 +106,7 @@ def _below(folder: str) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not _is_system(name))
         yield from (os.path.join(place, name) for name in sorted(names) if not _is_system(name))
+    yield from closed
 
 
 def _is_system(name: str) -> bool:
@@ -81,6 +122,6 @@ def _of_table(path: Path) -> list[str]:
                 raise UserError(
                     f"{path} has no column path; it has {', '.join(names) or 'no columns'}."
                 )
-            return [str(path.parent / row["path"]) for row in rows if row["path"]]
+            return [str(path.parent / row["path"]) if row["path"] else "" for row in rows]
     except csv.Error as error:
         raise UserError(f"{path} is no CSV: {error}.") from error

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from src.bundle import Bundle
+from src.bundle import MODELS, Bundle
 from src.calibration import Decision
 from src.errors import RunFailureError
 from src.intervals import wilson_interval
+from src.known import PixelSource, blocks
 
 PICTURES = 32
 TOLERANCE = 1e-4  # between two probabilities
-_BLOCK, _REPEATS = 32, 5
+_REPEATS = 5
+_RANGES = {"fp32": "32-bit floats", "fp16": "half precision", "int8": "its 8-bit maps"}
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -59,7 +61,11 @@ def check_parity(bundle: Bundle, expected: Expected) -> dict[str, Any]:
         said = int(bundle.predicted(found)[0])
         if not apart <= TOLERANCE or said != classes[i]:
             names = bundle.classes[int(classes[i])], bundle.classes[said]
-            faults.append(f"{path.name}: {names[0]} became {names[1]}, {apart:.2g} apart")
+            shares = wanted[i, classes[i]], found[0, classes[i]]
+            faults.append(
+                f"{path.name}: {names[0]} became {names[1]}, {apart:.2g} apart, p({names[0]}) "
+                f"{shares[0]:.7f} and {shares[1]:.7f}"
+            )
     if faults:
         raise RunFailureError(
             f"the exported model disagrees with the trained one on {len(faults)} of "
@@ -74,13 +80,13 @@ def check_parity(bundle: Bundle, expected: Expected) -> dict[str, Any]:
 
 
 def scored(
-    bundle: Bundle, pixels: Pixels, target: npt.NDArray[Any], exact: npt.NDArray[Any]
+    bundle: Bundle, said: npt.NDArray[Any], target: npt.NDArray[Any], exact: npt.NDArray[Any]
 ) -> dict[str, Any]:
     """Return how right a model is on labelled pictures, and how far from the exact one.
 
     Args:
         bundle: The model.
-        pixels: uint8 [N, S, S, 3].
+        said: Its probabilities, [N, C].
         target: Their classes, int64 [N].
         exact: The probabilities of the fp32 model, [N, C].
 
@@ -88,7 +94,6 @@ def scored(
         n, accuracy, accuracy_interval (95 %), loss (nats), largest_difference (of a probability
         from the exact one) and other_classes (how many pictures it names otherwise).
     """
-    said = probabilities_of(bundle, pixels)
     right = int((bundle.predicted(said) == target).sum())
     truth = np.maximum(said[np.arange(len(target)), target].astype(np.float64), 1e-12)
     return {
@@ -101,15 +106,34 @@ def scored(
     }
 
 
-def probabilities_of(bundle: Bundle, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Return float32 [N, C] of uint8 [N, S, S, 3], in blocks."""
-    starts = range(0, len(pixels), _BLOCK)
-    return np.concatenate([bundle.probabilities(pixels[k : k + _BLOCK]) for k in starts])
+def probabilities_of(
+    bundles: Sequence[Bundle], pixels: PixelSource
+) -> list[npt.NDArray[np.float32]]:
+    """Return what each model says of all pictures, float32 [N, C]; each picture is read once.
+
+    Raises:
+        RunFailureError: some of it is not finite.
+    """
+    said: list[list[npt.NDArray[np.float32]]] = [[] for _ in bundles]
+    for block in blocks(pixels):
+        for bundle, rows in zip(bundles, said, strict=True):
+            rows.append(_finite(bundle, block))
+    return [np.concatenate(rows) for rows in said]
 
 
-def pictures_per_second(bundles: Sequence[Bundle], pixels: Pixels) -> list[float]:
+def _finite(bundle: Bundle, block: Pixels) -> npt.NDArray[np.float32]:
+    found = bundle.probabilities(block)
+    if not np.isfinite(found).all():
+        remedy = "" if bundle.variant == "fp32" else f" Leave out --{bundle.variant}."
+        raise RunFailureError(
+            f"{MODELS[bundle.variant]} gives probabilities that are not finite: its numbers "
+            f"leave the range of {_RANGES[bundle.variant]}. No bundle was written.{remedy}"
+        )
+    return found
+
+
+def pictures_per_second(bundles: Sequence[Bundle], block: Pixels) -> list[float]:
     """Time models in turns on one block of pictures; medians, without decoding."""
-    block = pixels[:_BLOCK]
     seconds: list[list[float]] = [[] for _ in bundles]
     for turn in range(_REPEATS + 1):
         for bundle, taken in zip(bundles, seconds, strict=True):

@@ -2,8 +2,6 @@
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import os
 import sys
@@ -16,14 +14,17 @@ from typing import TextIO
 import numpy as np
 from tqdm import tqdm
 
-from src.bundle import MODELS, Bundle, available_cores
+from src.bundle import MODELS, MOST_THREADS, Bundle, available_cores
 from src.errors import RunFailureError, UserError
 from src.failures import Parser, end_with_message
-from src.inputs import listed
+from src.inputs import listed, require_regular
 from src.preprocess import BadImageError, Pixels
+from src.rows import csv_text
 
 PROGRAM = "python -m src.predict"
 _AHEAD = 2  # batches of each thread that may be under way: bounds the memory
+
+UNREADABLE = (OSError, ValueError, MemoryError)  # of one file; ValueError: a name with a NUL byte
 
 Row = tuple[str, str, list[float], str]  # path, class, probabilities, error; of a bad file "", []
 
@@ -34,7 +35,8 @@ def main(args: Sequence[str] | None = None) -> int:
         options = parser().parse_args(args)
         _require_place(options.out)
         bundle = Bundle(options.bundle, options.variant, threads=1)
-        paths = listed(options.inputs)
+        written = (options.out, _part(options.out)) if options.out else ()
+        paths = listed(options.inputs, written=written)
         threads = options.threads or available_cores()
         rows = tqdm(
             predictions(bundle, paths, options.batch_size, threads),
@@ -77,13 +79,19 @@ def parser() -> argparse.ArgumentParser:
     add("--variant", choices=tuple(MODELS), default="fp32", help="model (default: %(default)s)")
     add("--batch_size", type=_count, default=16, metavar="N", help="pictures of a batch "
         "(default: %(default)s)")  # fmt: skip
-    add("--threads", type=_count, metavar="N", help="that work at once (default: a core each)")
+    add("--threads", type=_threads, metavar="N", help="that work at once (default: a core each)")
     return made
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _threads(text: str) -> int:
+    if _count(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} are too many; allowed is 1 to {MOST_THREADS}")
     return int(text)
 
 
@@ -131,16 +139,29 @@ def _batch(bundle: Bundle, paths: Sequence[str]) -> list[Row]:
     pixels, errors = [], {}
     for number, path in enumerate(paths):
         try:
-            pixels.append(bundle.pixels(path))
-        except BadImageError as error:
-            errors[number] = error.reason
-        except OSError as error:
-            errors[number] = error.strerror or str(error)
+            pixels.append(_pixels(bundle, path))
+        except UNREADABLE as error:
+            errors[number] = _reason(error)
     found = iter(()) if not pixels else _named(bundle, np.stack(pixels))
     return [
         (path, "", [], errors[number]) if number in errors else (path, *next(found), "")
         for number, path in enumerate(paths)
     ]
+
+
+def _pixels(bundle: Bundle, path: str) -> Pixels:
+    if not path:
+        raise ValueError("the row names no file")
+    require_regular(path)
+    return bundle.pixels(path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, BadImageError):
+        return error.reason
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _named(bundle: Bundle, pixels: Pixels) -> Iterator[tuple[str, list[float]]]:
@@ -166,12 +187,7 @@ def _csv_line(row: Row | None, classes: Sequence[str]) -> str:
         path, name, shares, error = row
         numbers = [f"{share:.6f}" for share in shares] or [""] * len(classes)
         cells = [path, name, *numbers, error]
-    text = io.StringIO()
-    plain = csv.writer(text, lineterminator="\n")
-    # csv leaves a lone carriage return bare, and then reads it as the end of the line.
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    (quoted if "\r" in "".join(cells) else plain).writerow(cells)
-    return text.getvalue()
+    return csv_text([cells])
 
 
 def _json_line(row: Row | None, classes: Sequence[str]) -> str:
@@ -193,16 +209,27 @@ def _write(out: Path | None, layout: Layout, classes: Sequence[str], rows: Itera
     A file takes its name when it is whole; until then it ends with .part.
     """
     if out is None:
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(  # type: ignore[union-attr]
+            encoding="utf-8", errors="surrogateescape", newline=""
+        )
         bad = 0
         with _closed_early():
             bad = _write_to(sys.stdout, layout, classes, rows)
         return bad
-    part = out.with_name(f"{out.name}.part")
+    part = _part(out)
     with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         bad = _write_to(file, layout, classes, rows)
-    part.replace(out)
+    if part != out:
+        part.replace(out.resolve())
     return bad
+
+
+def _part(out: Path) -> Path:
+    """Return what is written; a device or a pipe is written itself, a link's target replaced."""
+    if out.exists() and not out.is_file():
+        return out
+    target = out.resolve()
+    return target.with_name(f"{target.name}.part")
 
 
 @contextlib.contextmanager

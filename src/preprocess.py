@@ -339,7 +339,23 @@ def resize(
 
 
 def load_pixels(
-    path: FilePath, image_size: int, rule: StoredRule, interpolation: Interpolation = "bilinear"
+    source: Source,
+    image_size: int,
+    rule: StoredRule,
+    interpolation: Interpolation = "bilinear",
+    name: FilePath | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Pixels:
-    """Read a file as uint8 [S, S, 3], or [H, W, 3] by "cover"; raises what `open_rgb` raises."""
-    return np.array(resize(open_rgb(path), image_size, rule, interpolation))
+    """Read a file as uint8 [S, S, 3], or [H, W, 3] by "cover"; raises what `open_rgb` raises.
+
+    Args:
+        source: As of `decode`; so are name and max_pixels.
+        image_size: As of `resize`; so are rule and interpolation.
+        rule: How the picture is fitted.
+        interpolation: How pixels are mixed.
+        name: What errors call it.
+        max_pixels: Of a picture that is decoded.
+    """
+    image = open_rgb(source, name, max_pixels)
+    with _bad_image_errors(_name_of(source, name)):
+        return np.array(resize(image, image_size, rule, interpolation))

@@ -1,6 +1,8 @@
-"""metrics.csv, read without any library: the columns that a run writes, and its rows."""
+"""Rows of CSV without any library: how a table is written, and metrics.csv read."""
 
 import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from src.errors import UserError
@@ -34,3 +36,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             "it away to go on without the earlier rows."
         )
     return [row for row in csv.DictReader(whole.splitlines()) if None not in row.values()]
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as CSV that reads back as it was, whatever characters a file name holds."""
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    # csv leaves a lone carriage return bare, and then reads it as the end of the line.
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        (quoted if "\r" in "".join(row) else plain).writerow(row)
+    return text.getvalue()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from src.calibration import Decision
 from src.errors import UserError, typed
+from src.rows import csv_text as csv_text
 from src.run import write_blocks
 from src.seal import mark_of
 from src.table import UNLABELLED, Table
@@ -92,17 +93,6 @@ def is_stale(folder: Path, found: Mapping[str, Any]) -> bool:
 
 def _header(classes: Sequence[str]) -> list[str]:
     return [*_FIRST, *(f"prob_{name}" for name in classes)]
-
-
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as CSV that reads back as it was, whatever characters a file name holds."""
-    text = io.StringIO()
-    plain = csv.writer(text, lineterminator="\n")
-    # csv leaves a lone carriage return bare, and then reads it as the end of the line.
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:
-        (quoted if "\r" in "".join(row) else plain).writerow(row)
-    return text.getvalue()
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.bundle import MODELS, Bundle
+from src.bundle import MODELS, MOST_THREADS, Bundle
 from src.errors import UserError
 from src.failures import Parser, end_with_message
 
@@ -62,14 +62,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> None:
     for name in ("max_mb", "max_megapixels", "max_seconds"):
-        if not getattr(options, name) > 0:
-            raise UserError(f"--{name} is {getattr(options, name):g}; it must be above 0.")
+        if not 0 < getattr(options, name) < math.inf:
+            raise UserError(f"--{name} is {getattr(options, name):g}; it must be a number above 0.")
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port is {options.port}; allowed is 0 to 65535, and 0 takes a free one.")
-    for name in ("max_files", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} is {value}; it must be from 1 on.")
+    if options.max_files < 1:
+        raise UserError(f"--max_files is {options.max_files}; it must be from 1 on.")
+    if options.threads is not None and not 1 <= options.threads <= MOST_THREADS:
+        raise UserError(f"--threads is {options.threads}; allowed is 1 to {MOST_THREADS}.")
 
 
 def _require() -> None:

@@ -3,11 +3,7 @@
 N pictures, S their side.
 """
 
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.bundle import INPUT
+from src.onnx_file import without_talk
 
 Pixels = npt.NDArray[np.uint8]
 _AT_ONCE = 8  # pictures of one step of the calibration
@@ -25,7 +22,7 @@ def write_fp16(model: Path, target: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    with _quiet():
+    with without_talk():
         small = convert_float_to_float16(onnx.load(model), keep_io_types=True)
     target.write_bytes(small.SerializeToString())
 
@@ -44,7 +41,7 @@ def write_int8(model: Path, target: Path, pixels: Pixels) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+    with without_talk(), tempfile.TemporaryDirectory() as scratch:
         folded = Path(scratch) / "folded.onnx"
         quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
         quantize_static(
@@ -72,14 +69,3 @@ def _reader(pixels: Pixels) -> Any:
             return None if start is None else {INPUT: pixels[start : start + _AT_ONCE]}
 
     return Blocks()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep hints that are no errors to themselves."""
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

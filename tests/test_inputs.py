@@ -4,11 +4,12 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from src.errors import UserError
-from src.inputs import listed
+from src.inputs import listed, require_regular
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def test_a_file_whose_name_looks_like_a_pattern() -> None:
 
 def test_a_table_is_relative_to_its_folder() -> None:
     Path("b/list.csv").write_text("label,path\nbee,1.jpg\nbee,../a.png\n,\n", "utf-8-sig")
-    assert listed(["b/list.csv"]) == native("b/1.jpg", "b/../a.png")
+    assert listed(["b/list.csv"]) == [*native("b/1.jpg", "b/../a.png"), ""]
 
 
 def test_standard_input_keeps_spaces() -> None:
@@ -62,6 +63,27 @@ def test_standard_input_keeps_spaces() -> None:
 def test_links_in_a_circle_end() -> None:
     Path("b/round").symlink_to(Path.cwd() / "b")
     assert listed(["b"]) == ["b/1.jpg", "b/2.jpg"]
+
+
+def test_a_folder_that_can_not_be_listed_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def closed(place: str) -> Any:
+        if os.path.basename(place) == "b":
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr("os.scandir", closed)
+    assert listed(["."]) == [os.path.join(".", name) for name in native("a.png", "c/x y.png", "b")]
+    with pytest.raises(PermissionError, match="Permission denied"):
+        require_regular(os.path.join(".", "b"))
+
+
+def test_what_the_program_writes_is_no_picture() -> None:
+    Path("c/a.png").write_bytes(b"")
+    written = [Path("a.png"), Path("b/1.jpg")]
+    found = listed([".", str(Path("b").resolve())], written=written)
+    assert sorted(Path(path).name for path in found) == ["2.jpg", "2.jpg", "a.png", "x y.png"]
 
 
 @pytest.mark.parametrize(

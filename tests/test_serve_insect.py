@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from src.train import main as train
 from tests.benchmarks.pointing import Box, read_boxes
 from tests.helpers import ROOT
 from tests.server import Server, serving
-from tests.test_serve_page import Tab, browser, tab  # noqa: F401
+from tests.test_serve_page import Tab, browser, opened  # noqa: F401
 
 pytestmark = [pytest.mark.browser, pytest.mark.campaign]
 PICTURES = 12
@@ -46,6 +47,11 @@ def insects(run: Path) -> list[tuple[Path, Box]]:
     return [(known.path(i), boxes[known.paths[i]]) for i in chosen]
 
 
+@pytest.fixture
+def wide(browser: Any) -> Tab:  # noqa: F811
+    return opened(browser)
+
+
 def share(tab: Tab, name: str) -> float:
     """Return the probability of a class that the bars show, in percent."""
     found = next(text for text in tab.bars() if text.startswith(f"{name} "))
@@ -68,12 +74,12 @@ def hide(tab: Tab, box: Box) -> None:
 
 
 def test_without_its_insect_a_picture_is_named_with_less_certainty(
-    tab: Tab,  # noqa: F811
+    wide: Tab,
     server: Server,
     run: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tab.open(server)
+    tab = wide.open(server)
     falls = []
     for path, box in insects(run):
         tab.page.reload()

@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 from torch import nn
 
 from src import onnx_file, parity
 from src.bundle import Bundle, digest
+from src.bundle_files import write_readme
+from src.errors import RunFailureError, UserError
 from src.export import main
 from src.predict import main as predict
+from src.staged import require_place, staged
 from tests.cli.conftest import TINY, Cli, Ended
 from tests.helpers import ROOT, require_module
 from tests.odd_pictures import write_odd_pictures
@@ -34,6 +39,16 @@ def _packages() -> None:
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of the run, in a folder with a space."""
     return Path(shutil.copytree(trained, tmp_path / "a run"))
+
+
+@pytest.fixture
+def written(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exporter of torch takes seconds: the model that it has written of this run is copied."""
+
+    def copied(net: nn.Module, temperature: float, side: int, path: Path) -> None:
+        shutil.copy(exported / "model.onnx", path)
+
+    monkeypatch.setattr(onnx_file, "write_onnx", copied)
 
 
 def export(capsys: pytest.CaptureFixture[str], *words: object) -> Ended:
@@ -158,7 +173,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         ("SmallResNet", "crop"),
         ("SmallResNet", "stretch"),
         ("SeedCNN", "stretch"),
-        pytest.param("EfficientNetLite0", "crop", marks=pytest.mark.slow),
+        pytest.param("EfficientNetLite0", "crop", marks=pytest.mark.campaign),
     ],
 )
 def test_it_agrees_with_train_predict_on_odd_pictures(
@@ -213,10 +228,125 @@ class TestDisagreement:
         assert [path.name for path in run.iterdir() if "bundle" in path.name] == ["bundle"]
 
     def test_a_class_alone_is_enough(
-        self, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        run: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        written: None,
     ) -> None:
         monkeypatch.setattr(Bundle, "predicted", lambda self, p: 1 - p.argmax(axis=1))
         assert "disagrees with the trained one on 6 of 6" in export(capsys, run).err
+
+    def test_another_way_from_the_file_to_pixels(
+        self, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], written: None
+    ) -> None:
+        """Pictures that are neither square nor of the network's size, which tell the ways apart."""
+        for number, row in enumerate(rows_of(run / "samples.csv")):
+            pixels = np.random.default_rng(number).integers(0, 256, (90, 160, 3))
+            path = tmp_path / "moved" / row["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+        words = (run, "--data.root", tmp_path / "moved")
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["data"]["cache"] = False  # it holds the pictures that had these names before
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        assert export(capsys, *words).code == 0
+        best = run / "checkpoints/best.ckpt"
+        content = torch.load(best, weights_only=True)
+        rule = content["preprocessing"]
+        other = {"crop": "stretch", "stretch": "crop"}[rule["resize"]]
+        for change in ({"resize": other}, {"interpolation": "nearest"}):
+            torch.save({**content, "preprocessing": {**rule, **change}}, best)
+            ended = export(capsys, *words)
+            assert ended.code == 1, change
+            assert "the exported model disagrees with the trained one" in ended.err
+
+    def test_numbers_that_are_none(self) -> None:
+        class Overflown:
+            variant = "fp16"
+
+            def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+                return np.full((len(pixels), 2), np.nan, np.float32)
+
+        with pytest.raises(RunFailureError, match=r"fp16\.onnx gives .* half .* out --fp16\."):
+            parity.probabilities_of([Overflown()], np.zeros((3, 8, 8, 3), np.uint8))
+
+
+def test_the_scores_of_the_run_itself_are_kept(
+    run: Path,
+    pictures: Path,
+    cli: Cli,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    written: None,
+) -> None:
+    """A model is scored on a sample where the run was on all."""
+    assert cli("validate", "--run_dir", run).code == 0
+    monkeypatch.setattr("src.export.MOST", 3)
+    ended = export(capsys, run)
+    assert ended.code == 0, ended.err
+    about = record_of(run / "bundle")
+    assert about["parity"]["pictures"] == about["models"]["fp32"]["n"] == 3
+    assert about["scores"]["val"]["n"] == 6
+    assert "On 3 validation pictures" in (run / "bundle/README.md").read_text()
+
+
+def test_the_readme_says_which_pictures(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "b"))
+    about = record_of(folder)
+    about["parity"]["split"] = "train"
+    write_readme(folder, "run", about)
+    text = (folder / "README.md").read_text()
+    assert "On 6 training pictures" in text
+    assert "| training accuracy |" in text
+    assert "small copies of training pictures" in text
+
+
+class TestPlace:
+    """Where a bundle is put, and what lies there before."""
+
+    @pytest.fixture
+    def old(self, tmp_path: Path) -> Path:
+        old = tmp_path / "b"
+        old.mkdir()
+        (old / "bundle.json").write_text("old")
+        return old
+
+    def test_the_neighbours_stay(self, old: Path, tmp_path: Path) -> None:
+        for name in ("b.old", "b.tmp"):
+            (tmp_path / name).mkdir()
+        with staged(require_place(old, "bundle.json")) as folder:
+            (folder / "bundle.json").write_text("new")
+        assert (old / "bundle.json").read_text() == "new"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.old", "b.tmp"]
+
+    @pytest.mark.parametrize("failing", ["new", "always"])
+    def test_the_old_one_survives_a_failure(
+        self, failing: str, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename = Path.rename
+
+        def fails(self: Path, target: Path) -> Path:
+            if self.name == "new" or (failing == "always" and self.name == "old"):
+                raise OSError("no")
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", fails)
+        with pytest.raises(OSError, match="no"), staged(require_place(old, "bundle.json")):
+            pass
+        kept = [path for path in tmp_path.rglob("bundle.json") if path.read_text() == "old"]
+        assert len(kept) == 1
+        assert failing == "always" or kept == [old / "bundle.json"]
+
+    def test_the_folder_one_stands_in(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(old)
+        with pytest.raises(UserError, match=r"--out \. is the folder you stand in"):
+            require_place(Path("."), "bundle.json")
+
+    def test_a_mount_point(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == old.resolve())
+        with pytest.raises(UserError, match="is a mount point"):
+            require_place(old, "bundle.json")
 
 
 class TestWithoutPictures:
@@ -243,12 +373,16 @@ class TestWithoutPictures:
         assert not (alone / "bundle/validation.npz").exists()
         assert Bundle(alone / "bundle").validation == {}
 
-    def test_int8_needs_them(self, alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_int8_needs_them(
+        self, alone: Path, capsys: pytest.CaptureFixture[str], written: None
+    ) -> None:
         ended = export(capsys, alone, "--no_parity", "--int8")
         assert ended.code == 2
         assert "--int8 needs pictures for its ranges" in ended.err
 
-    def test_pictures_can_be_left_out(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_pictures_can_be_left_out(
+        self, run: Path, capsys: pytest.CaptureFixture[str], written: None
+    ) -> None:
         assert export(capsys, run, "--no_pictures").code == 0
         found = Bundle(run / "bundle").validation
         assert set(found) == {"probabilities", "labels", "paths"}
@@ -297,19 +431,59 @@ class TestMistakes:
                     values = -values
                 return torch.stack([values, -values], dim=1)
 
-        from src.errors import RunFailureError
-
         with pytest.raises(RunFailureError, match=r"Moody can't be written as ONNX: .*Python code"):
             onnx_file.write_onnx(Moody(), 1.0, 8, tmp_path / "m.onnx")
         assert not (tmp_path / "m.onnx").exists()
 
-    def test_a_network_without_a_last_layer_has_no_features(self, tmp_path: Path) -> None:
-        class Means(nn.Module):
-            def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-                return pixels.float().mean(dim=(1, 2))
-
+    @pytest.mark.parametrize("net", ["Means", "ConvLast", "HeadPerToken", "TwoBranches"])
+    def test_a_network_without_a_last_layer_has_no_features(self, net: str, tmp_path: Path) -> None:
+        """Nothing, a convolution, one row a token, or two layers: no one row is what it goes by."""
         import onnx
 
-        onnx_file.write_onnx(Means(), 2.0, 8, tmp_path / "m.onnx")
+        onnx_file.write_onnx(WITHOUT_FEATURES[net]().eval(), 2.0, 8, tmp_path / "m.onnx")
         names = [value.name for value in onnx.load(tmp_path / "m.onnx").graph.output]
         assert names == ["probabilities"]
+
+
+class Means(nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().mean(dim=(1, 2))
+
+
+class ConvLast(nn.Module):
+    """A linear layer on each pixel, and a convolution behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.conv = nn.Linear(192, 3), nn.Conv2d(3, 2, 1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        rows = self.gate(pixels.float().flatten(1))
+        return self.conv(rows[:, :, None, None]).mean(dim=(2, 3))
+
+
+class HeadPerToken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(24, 2)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.head(pixels.float().flatten(2)).mean(dim=1)
+
+
+class TwoBranches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        means = pixels.float().mean(dim=(1, 2))
+        return self.one(means) * self.two(means).sigmoid()
+
+
+WITHOUT_FEATURES = {
+    "Means": Means,
+    "ConvLast": ConvLast,
+    "HeadPerToken": HeadPerToken,
+    "TwoBranches": TwoBranches,
+}

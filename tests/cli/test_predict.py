@@ -1,8 +1,10 @@
 """Predictions of an exported model: the same table as training's, without training's libraries."""
 
 import csv
+import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -137,6 +139,63 @@ class TestBadFiles:
         rows = rows_of(predict(capsys, exported, table).out)
         assert [row["error"] for row in rows] == ["", "No such file or directory", "Is a directory"]
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such pipes")
+    def test_a_pipe_is_not_opened(self, mixed: Path, exported: Path) -> None:
+        """Whoever opens it waits for a writer, for ever."""
+        os.mkfifo(mixed / "f.png")
+        words = [sys.executable, "-m", "src.predict", exported, mixed]
+        ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30)
+        assert rows_of(ended.stdout)[-1]["error"] == "not a regular file"
+
+    def test_a_name_that_can_not_be_one(
+        self, exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As `find -print0` writes them."""
+        monkeypatch.setattr("sys.stdin", io.StringIO("a.png\0b.png\0"))
+        ended = predict(capsys, exported, "-", "--format", "jsonl")
+        assert ended.code == 1
+        assert "null byte" in json.loads(ended.out)["error"]
+
+    @pytest.mark.parametrize(
+        ("place", "raised", "error"),
+        [
+            ("src.preprocess.open_rgb", MemoryError(), "there is not enough memory for it"),
+            ("src.preprocess.resize", RuntimeError("odd"), "broken: odd"),
+        ],
+    )
+    def test_one_picture_alone_fails(
+        self,
+        place: str,
+        raised: Exception,
+        error: str,
+        mixed: Path,
+        exported: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def fails(*words: object) -> object:
+            raise raised
+
+        monkeypatch.setattr(place, fails)
+        ended = predict(capsys, exported, mixed / "a.png")
+        assert ended.code == 1
+        assert rows_of(ended.out)[0]["error"] == error
+
+    def test_a_row_without_a_path_keeps_its_place(
+        self, mixed: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        table = mixed / "list.csv"
+        table.write_text("path,label\n,ant\na.png,bug\n")
+        rows = rows_of(predict(capsys, exported, table).out)
+        assert [row["error"] for row in rows] == ["the row names no file", ""]
+
+    def test_the_table_itself_is_left_out(
+        self, pictures: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = shutil.copytree(pictures / "test", tmp_path / "d")
+        for _ in range(2):
+            assert predict(capsys, exported, folder, "--out", folder / "p.csv").code == 0
+
     def test_json_lines_of_them(
         self, mixed: Path, exported: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -173,6 +232,20 @@ class TestProgram:
             assert program.stderr.read() == b""
             assert program.wait(60) == 0
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="links and devices of POSIX")
+    def test_a_link_or_a_device_stays_one(
+        self, exported: Path, pictures: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "real.csv").write_text("old")
+        (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+        (tmp_path / "null").symlink_to("/dev/null")
+        for name in ("link.csv", "null"):
+            words = [str(exported), str(pictures / "test/ant/0.png"), "--out", str(tmp_path / name)]
+            assert main(words) == 0
+            assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "real.csv").read_text().startswith("path,")
+        assert Path("/dev/null").is_char_device()
+
     def test_an_interrupted_table_has_another_name(
         self, exported: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -201,6 +274,7 @@ class TestMistakes:
             (["{bundle}", ".", "--out", "no/p.csv"], r"there is no folder no\. Make it"),
             (["{bundle}", ".", "--variant", "int4"], r"invalid choice: 'int4'"),
             (["{bundle}", ".", "--batch_size", "0"], r"'0' is no number from 1 on"),
+            (["{bundle}", ".", "--threads", "9999"], r"9999 are too many; allowed is 1 to 256"),
             (["{bundle}"], r"required: INPUT"),
         ],
     )
@@ -287,3 +361,12 @@ def test_a_threshold_decides_as_in_training(exported: Path) -> None:
         logits = np.log(shares)
     wanted = Decision(1.0, threshold).predicted(np.maximum(logits, -50))
     assert bundle.predicted(shares).tolist() == [0, 0, 1, 1, 1] == wanted.tolist()
+
+
+def test_a_threshold_is_compared_in_full_precision(exported: Path) -> None:
+    """NumPy would round it to the probabilities' 32 bits, where both are equal."""
+    bundle = Bundle(exported)
+    share = np.float32(0.3)
+    record = dataclasses.replace(bundle.record, threshold=float(share) + 1e-9)
+    bundle.record = record
+    assert bundle.predicted(np.array([[1 - share, share]], np.float32)).tolist() == [0]

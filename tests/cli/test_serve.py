@@ -433,8 +433,10 @@ class TestMistakes:
             (["--port", "99999"], r"--port is 99999; allowed is 0 to 65535"),
             (["--port", "x"], r"invalid int value: 'x'"),
             (["--max_files", "0"], r"--max_files is 0; it must be from 1 on"),
-            (["--max_seconds", "-1"], r"--max_seconds is -1; it must be above 0"),
-            (["--threads", "0"], r"--threads is 0; it must be from 1 on"),
+            (["--max_seconds", "-1"], r"--max_seconds is -1; it must be a number above 0"),
+            (["--threads", "0"], r"--threads is 0; allowed is 1 to 256"),
+            (["--threads", "100000"], r"--threads is 100000; allowed is 1 to 256"),
+            (["--max_mb", "inf"], r"--max_mb is inf; it must be a number above 0"),
         ],
     )
     def test_words(

@@ -1,0 +1,76 @@
+"""A folder that is written beside its place and takes it when it is whole."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from src.errors import UserError
+
+
+def require_place(out: Path, sign: str) -> Path:
+    """Return the place with its links followed.
+
+    Args:
+        out: Where the folder is wanted.
+        sign: The file by which an earlier one is known: such a folder may be replaced.
+
+    Raises:
+        UserError: no folder can be put there.
+    """
+    place = out.resolve()
+    if place.exists() and not place.is_dir():
+        raise UserError(f"--out {out} is a file. Give a folder.")
+    if place.is_dir() and any(place.iterdir()) and not (place / sign).is_file():
+        raise UserError(
+            f"--out {out} holds other things than a bundle. Give an empty or a new folder."
+        )
+    _require_replaceable(out, place)
+    there = next(path for path in place.parents if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"nothing can be written into {there}. Give another: --out DIR")
+    return place
+
+
+def _require_replaceable(out: Path, place: Path) -> None:
+    if os.path.ismount(place):
+        raise UserError(
+            f"--out {out} is a mount point, which can't be replaced. Give a folder in it."
+        )
+    if place in (here := Path.cwd().resolve(), *here.parents):
+        raise UserError(
+            f"--out {out} is the folder you stand in, or one above it; it is replaced as a whole. "
+            "Give a folder in it, or go to another folder first."
+        )
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Give a new folder, which replaces the one at the place if the block ends well.
+
+    Args:
+        place: As `require_place` returns it.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{place.name[:50]}-", dir=place.parent))
+    new, old = beside / "new", beside / "old"
+    new.mkdir()
+    try:
+        yield new
+        _exchange(new, place, old)
+    finally:
+        if place.exists() or not old.exists():  # else the old one is there and nowhere else
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _exchange(new: Path, place: Path, old: Path) -> None:
+    if place.exists():
+        place.rename(old)
+    try:
+        new.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise

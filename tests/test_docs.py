@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from src import audit, bench, compare, export, repeat, report, serve, verify_resume, watch
+from src import audit, bench, compare, export, predict, repeat, report, serve, verify_resume, watch
 from src.data.tables import read_table
 from src.data.transforms import Augmentation
 from src.loop import CrashCheckpoint
@@ -419,7 +419,7 @@ def test_files_named_in_the_text_exist(page: Path, complete_run: Path) -> None:
     known = in_run | {Path(name).name for name in in_run} | {CrashCheckpoint(ROOT).path.name}
     known |= {block.file_name for block in BLOCKS if block.page == page} | {repeat.RESULT, PLAN}
     known |= {"find_lr.csv", "find_lr.svg", "test_flips.json", "test_flips.csv"}
-    known |= {"tables/worst.json", "audit.json"}
+    known |= {"tables/worst.json", "audit.json", "bundle.json"}
     assert missing_files(spans_of(page), known) == []
 
 
@@ -460,9 +460,11 @@ def test_class_paths_name_something(page: Path) -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, as --help lists them."""
-    modules = (audit, bench, compare, repeat, report, verify_resume, watch)
+    modules = (
+        audit, bench, compare, export, predict, repeat, report, serve, verify_resume, watch
+    )  # fmt: skip
     others = "".join(module.parser().format_help() for module in modules)
-    found = set(re.findall(r"--([a-z_]+)", others))
+    found = set(re.findall(r"--([a-z_0-9]+)", others))
     for command in ("fit", "test"):
         text = io.StringIO()
         with contextlib.redirect_stdout(text):
@@ -473,7 +475,7 @@ def options() -> set[str]:
 
 def unknown_options(prose: str, options: set[str]) -> list[str]:
     """Return the options and dotted keys in sentences and tables that the program lacks."""
-    named = re.findall(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)", prose)
+    named = re.findall(r"(?<![\w-])--([a-z_0-9]+(?:\.[a-z_]+)*)", prose)
     named += re.findall(r"`((?:data|model|trainer)\.[a-z_]+)", prose)
     return sorted(set(named) - options - {"trainer.fit"})  # which is a method of Lightning's
 

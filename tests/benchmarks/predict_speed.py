@@ -1,6 +1,6 @@
 """How fast `src.predict` is beside `src.train predict`, on the same photographs.
 
-    python -m tests.benchmarks.predict_speed --root DATA --run RUN
+    python -m tests.benchmarks.predict_speed --root DATA RUN
 
 Both are started anew each time, in turns, with nothing decoded before; in steady state the time of
 pictures 1,000 to 5,000 is that of 5,000 less that of 1,000. DATA's pictures are copied until there
@@ -24,7 +24,7 @@ def main() -> None:
     """Print seconds and ratios."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--root", type=Path, required=True)
-    made.add_argument("--run", type=Path, required=True)
+    made.add_argument("run", type=Path)
     made.add_argument("--repeats", type=int, default=3)
     options = made.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -476,7 +476,8 @@ def options() -> set[str]:
 def unknown_options(prose: str, options: set[str]) -> list[str]:
     """Return the options and dotted keys in sentences and tables that the program lacks."""
     named = re.findall(r"(?<![\w-])--([a-z_0-9]+(?:\.[a-z_]+)*)", prose)
-    named += re.findall(r"`((?:data|model|trainer)\.[a-z_]+)", prose)
+    files = r"model\.(?:onnx|safetensors|fp16|int8)"  # of a bundle
+    named += re.findall(rf"`(?!{files})((?:data|model|trainer)\.[a-z_]+)", prose)
     return sorted(set(named) - options - {"trainer.fit"})  # which is a method of Lightning's
 
 

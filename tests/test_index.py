@@ -20,6 +20,7 @@ from src.data.index import (
     list_pictures,
     settle_classes,
 )
+from src.data.tables import write_table
 from src.errors import UserError
 
 # Whatever a Linux file system takes for a name, but for what we pass over.
@@ -597,3 +598,13 @@ def test_a_samples_csv_that_is_none(tmp_path, text, match):
     (tmp_path / "samples.csv").write_text(text)
     with pytest.raises(UserError, match=match):
         Index.from_csv(tmp_path / "samples.csv", tmp_path, ("bee", "wasp"))
+
+
+def test_a_table_that_breaks_off_leaves_nothing(tmp_path):
+    def rows():
+        yield ["a"]
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_table(tmp_path / "t.csv", ["x"], rows())
+    assert list(tmp_path.iterdir()) == []

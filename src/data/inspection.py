@@ -148,7 +148,7 @@ def warn_of_copies(index: Index, location: Path, refuse: bool) -> None:
     found = []
     for groups, what in (
         (copies.conflicts, "under several labels"),
-        (copies.leaks, "in several splits, so that a score counts pictures that were trained on"),
+        (copies.leaks, "in several splits of this run, so that a score counts pictures trained on"),
     ):
         if groups:
             shown = visible(", ".join(index.paths[i] for i in groups[0].members[:3]))
@@ -158,7 +158,7 @@ def warn_of_copies(index: Index, location: Path, refuse: bool) -> None:
     if not found:
         return
     text = " ".join(found)
-    see = f"See all: python -m src.audit --data.root {typed(location)}"
+    see = f"See those of the data: python -m src.audit --data.root {typed(location)}"
     if refuse:
         raise UserError(
             f"{text} {see} and leave them out by its --fix, or train all the same with "

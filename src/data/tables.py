@@ -154,13 +154,16 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]
     # All quoted, because csv leaves a lone carriage return in a file's name bare and then reads it
     # as the end of the line.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        plain = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(columns)
-        for row in rows:
-            (quoted if "\r" in "".join(row) else plain).writerow(row)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            plain = csv.writer(file, lineterminator="\n")
+            quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            plain.writerow(columns)
+            for row in rows:
+                (quoted if "\r" in "".join(row) else plain).writerow(row)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # a full disk must not stay full of it
 
 
 def resolve(root: Path, value: str) -> tuple[str, bool]:

@@ -46,9 +46,9 @@ class TestKnownAtOnce:
         assert ended.code == 0
         (line,) = (line for line in ended.err.splitlines() if line.startswith("WARNING: 1 gro"))
         assert line == (
-            "WARNING: 1 group of copies (2 pictures) lies in several splits, so that a score "
-            "counts pictures that were trained on: test/bee/again.png, train/bee/0.png. "
-            f'See all: python -m src.audit --data.root "{insects}"'
+            "WARNING: 1 group of copies (2 pictures) lies in several splits of this run, so that a "
+            "score counts pictures trained on: test/bee/again.png, train/bee/0.png. "
+            f'See those of the data: python -m src.audit --data.root "{insects}"'
         )
 
     def test_a_leak_is_refused(self, cli: Cli, insects: Path) -> None:

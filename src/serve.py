@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import logging
 import math
 import socket
 import sys
@@ -90,6 +91,8 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     from src.limits import MOST_CONNECTIONS, Connection
     from src.served_model import Settings
 
+    # It tells standard error of every damaged form; a pipe there that nobody reads would fill.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     listening = _listen(options.host, options.port)
     host, port = _as_in_url(listening.getsockname()[0]), listening.getsockname()[1]
     settings = Settings(

@@ -57,13 +57,15 @@ def make_app(bundle: Bundle, settings: Settings) -> Any:
         redoc_url=None,
     )
     _add_answers(app, model)
+    _add_facts(app, model)
+    _add_validation(app, model)
     _add_pages(app)
     _add_problems(app)
     return Limits(app, settings.max_bytes, settings.max_seconds, settings.hosts)
 
 
 def _add_answers(app: FastAPI, model: ServedModel) -> None:
-    bundle, most = model.bundle, model.settings.max_files
+    most = model.settings.max_files
     body = {"requestBody": BODY}
 
     @app.post("/predict", responses=_REFUSALS, openapi_extra=body)
@@ -84,6 +86,10 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
         except BadImageError as error:
             raise HTTPException(422, _sentence(uploads[0].name, error.reason)) from None
 
+
+def _add_facts(app: FastAPI, model: ServedModel) -> None:
+    bundle, settings = model.bundle, model.settings
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Say that the server lives."""
@@ -100,13 +106,15 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
             "variant": bundle.variant,
             "preprocessing": bundle.record.preprocessing.to_dict(),
             "limits": {
-                "bytes": model.settings.max_bytes,
-                "pixels": model.settings.max_pixels,
-                "files": most,
-                "seconds": model.settings.max_seconds,
+                "bytes": settings.max_bytes,
+                "pixels": settings.max_pixels,
+                "files": settings.max_files,
+                "seconds": settings.max_seconds,
             },
         }
 
+
+def _add_validation(app: FastAPI, model: ServedModel) -> None:
     @app.get("/validation", response_model=Validation)
     async def validation() -> Response:
         """Return classes and probabilities of the validation pictures; none if there are none."""

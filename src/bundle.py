@@ -218,7 +218,7 @@ class Bundle:
     def validation(self) -> dict[str, npt.NDArray[Any]]:
         """The validation pictures that the bundle holds; empty without any.
 
-        probabilities float32 [N, C], labels int64 [N], paths str [N]; of the M that are shown also
+        probabilities float32 [N, C], labels int64 [N]; of the M that are shown also
         features float16 [M, D] of unit length, shown int64 [M] (which of the N), jpeg uint8 (one
         file behind the other) and ends int64 [M].
 

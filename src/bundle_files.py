@@ -20,9 +20,9 @@ from torch import nn
 from src import __version__
 from src.bundle import FORMAT, MODELS, RECORD, VALIDATION, Bundle, digest
 from src.calibration import Decision
+from src.data.index import SPLIT_NAMES
 from src.forward import evenly
-from src.known import WORDS, blocks
-from src.known import Known as Known
+from src.known import Known, blocks
 from src.preprocess import Preprocessing
 from src.run import git_commit, write_json
 
@@ -35,10 +35,10 @@ _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 def write_weights(net: nn.Module, path: Path) -> None:
     """Write the network's weights by their names, without any code."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: value.detach().clone().contiguous() for name, value in net.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})
+    path.write_bytes(save(state, metadata={"format": "pt"}))
 
 
 def write_validation(known: Known, bundle: Bundle, decision: Decision, pictures: bool) -> None:
@@ -53,7 +53,6 @@ def write_validation(known: Known, bundle: Bundle, decision: Decision, pictures:
     content: dict[str, npt.NDArray[Any]] = {
         "probabilities": decision.probabilities(known.table.logits).astype(np.float32),
         "labels": known.table.target,
-        "paths": np.array([path.encode("utf-8", "replace").decode() for path in known.paths]),
     }
     if pictures and bundle.has_features:
         shown = evenly(len(known.paths), MOST_SHOWN)
@@ -118,7 +117,7 @@ def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
     """Write what the bundle is, how good it is, and how it is used without this project."""
     record = json.loads((folder / RECORD).read_text("utf-8"))
     rule = record["preprocessing"]
-    split = WORDS[about["parity"]["split"]] if about["parity"] else ""
+    split = SPLIT_NAMES[about["parity"]["split"]] if about["parity"] else ""
     template = Template((Path(__file__).parent / "pages" / "bundle.md").read_text("utf-8"))
     text = template.substitute(
         run=run,
@@ -159,8 +158,8 @@ def _score_lines(scores: Mapping[str, Any]) -> list[str]:
     for split, rows in found:
         low, high = rows["accuracy_interval"]
         lines.append(
-            f"| {split} | {rows['n']:,} | {rows['accuracy']:.3f} | {low:.3f} to {high:.3f} "
-            f"| {rows['baseline_accuracy']:.3f} |"
+            f"| {SPLIT_NAMES[split]} | {rows['n']:,} | {rows['accuracy']:.3f} "
+            f"| {low:.3f} to {high:.3f} | {rows['baseline_accuracy']:.3f} |"
         )
     return lines
 

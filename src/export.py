@@ -14,13 +14,14 @@ from src import onnx_file, parity, variants
 from src.bundle import MODELS, RECORD, Bundle
 from src.checkpoint import read_checkpoint
 from src.classifier import Classifier
+from src.data.index import SPLIT_NAMES
 from src.errors import UserError
 from src.failures import Parser, end_with_message
 from src.forward import evaluate, evenly, take
-from src.known import WORDS, FromPictures, Known, blocks
+from src.known import FromPictures, Known, blocks
 from src.memory import keep_freed_memory
 from src.metrics import scores
-from src.opened import open_run
+from src.opened import add_options, open_run
 from src.preprocess import Preprocessing
 from src.quiet import quiet_libraries
 from src.staged import require_place, staged
@@ -82,16 +83,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out the small validation pictures that the page of src.serve shows",
     )
-    add(
-        "--data.root", dest="root", metavar="DIR", help="where the pictures are, if they have moved"
-    )
-    add(
-        "--trust_code",
-        action="append",
-        default=[],
-        metavar="PREFIX",
-        help="classes of yours that the run may name, by the first part of their path",
-    )
+    add_options(made)
     return made
 
 
@@ -138,11 +130,11 @@ def _known(run: Trained, trained: Loaded) -> Known:
     labelled = np.flatnonzero(pictures.index.labels >= 0)
     if not labelled.size:
         raise UserError(
-            f"none of the {WORDS[split]} pictures has a label to compare the export on. "
+            f"none of the {SPLIT_NAMES[split]} pictures has a label to compare the export on. "
             "--no_parity exports without comparing."
         )
     pictures = take(pictures, labelled)
-    print(f"looking at {len(pictures):,} {WORDS[split]} pictures ...", flush=True)
+    print(f"looking at {len(pictures):,} {SPLIT_NAMES[split]} pictures ...", flush=True)
     table = evaluate(trained.module.net, pictures, run.block_size)
     return Known(split, pictures.index.paths, table, FromPictures(pictures))
 
@@ -221,7 +213,7 @@ def _measured(opened: Sequence[Bundle], known: Known | None) -> dict[str, Any]:
         rows = found[bundle.variant]
         rows |= parity.scored(bundle, shares, known.table.target, said[0])
         rows["pictures_per_second"] = round(speed, 1)
-        on = f"{rows['n']:,} {WORDS[known.split]} pictures"
+        on = f"{rows['n']:,} {SPLIT_NAMES[known.split]} pictures"
         print(f"{bundle.variant}: {rows['accuracy']:.4f} on {on}, {rows['bytes'] / 1e6:.1f} MB, "
               f"{speed:,.0f} pictures a second")  # fmt: skip
     return found

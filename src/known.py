@@ -13,7 +13,6 @@ import numpy.typing as npt
 from src.data.dataset import Pictures
 from src.table import Table
 
-WORDS = {"val": "validation", "test": "test", "train": "training"}  # of a split
 BLOCK = 32
 
 Pixels = npt.NDArray[np.uint8]

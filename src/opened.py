@@ -1,6 +1,7 @@
 """Opens a run folder to be looked at; what the folder may not name is refused first."""
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,20 @@ from src.trained import Trained
 from src.trust import Origin, check_names
 
 _NEEDED = ("image_size", "resize", "batch_size")  # of a config's section data
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add what `open_run` takes besides the folder: --data.root as `root`, and --trust_code."""
+    parser.add_argument(
+        "--data.root", dest="root", metavar="DIR", help="where the pictures are, if they have moved"
+    )
+    parser.add_argument(
+        "--trust_code",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="classes of yours that the run may name, by the first part of their path",
+    )
 
 
 def open_run(path: Path, root: str | None = None, trust_code: Sequence[str] = ()) -> Trained:

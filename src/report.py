@@ -20,7 +20,7 @@ from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.memory import keep_freed_memory
 from src.missing import Missing
-from src.opened import open_run
+from src.opened import add_options, open_run
 from src.pages import page
 from src.quiet import quiet_libraries
 from src.report_parts import Maker, Section, count
@@ -124,16 +124,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the page (default: report.html, of several comparison.html, in the first run folder)",
     )
-    add(
-        "--data.root", dest="root", metavar="DIR", help="where the pictures are, if they have moved"
-    )
-    add(
-        "--trust_code",
-        action="append",
-        default=[],
-        metavar="PREFIX",
-        help="classes of yours that the run may name, by the first part of their path",
-    )
+    add_options(made)
     return made
 
 

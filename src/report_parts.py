@@ -7,7 +7,6 @@ from src.missing import Missing
 
 Part = dict[str, Any]
 Section = dict[str, Any]
-SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}
 
 
 class Ranged(NamedTuple):

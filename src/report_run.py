@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from src import plots
+from src.data.index import SPLIT_NAMES
 from src.errors import command_text
-from src.report_parts import SPLIT_NAMES, Section, count, duration, percent, section, table
+from src.report_parts import Section, count, duration, percent, section, table
 from src.trained import Trained
 
 _CAPTIONS = {

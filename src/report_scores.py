@@ -7,10 +7,10 @@ import numpy as np
 
 from src import plots
 from src.calibration import Decision
+from src.data.index import SPLIT_NAMES
 from src.judged import Judged
 from src.metrics import scores
 from src.report_parts import (
-    SPLIT_NAMES,
     Part,
     Ranged,
     Section,

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from src.bundle import MODELS, Bundle
-from src.bundle_files import Known, write_record, write_validation
+from src.bundle_files import write_record, write_validation
 from src.calibration import Decision
+from src.known import Known
 from src.onnx_file import write_onnx
 from src.preprocess import Preprocessing
 from src.table import Table

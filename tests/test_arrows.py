@@ -210,7 +210,14 @@ ARROWS: dict[str, set[str]] = {
     "src.staged": set(),
     "src.known": {"src.data.dataset", "src.table"},
     "src.parity": {"src.bundle", "src.calibration", "src.intervals", "src.known"},
-    "src.bundle_files": {"src.bundle", "src.calibration", "src.forward", "src.known", "src.run"},
+    "src.bundle_files": {
+        "src.bundle",
+        "src.calibration",
+        "src.data.index",
+        "src.forward",
+        "src.known",
+        "src.run",
+    },
     # What a report is made of.
     "src.heat": set(),
     "src.mistakes": {"src.calibration", "src.table"},
@@ -253,9 +260,10 @@ ARROWS: dict[str, set[str]] = {
         "src.trained",
     },
     "src.report_parts": {"src.missing"},
-    "src.report_run": {"src.plots", "src.report_parts", "src.trained"},
+    "src.report_run": {"src.data.index", "src.plots", "src.report_parts", "src.trained"},
     "src.report_scores": {
         "src.calibration",
+        "src.data.index",
         "src.judged",
         "src.metrics",
         "src.plots",

@@ -15,7 +15,6 @@ def arrays() -> Arrays:
     return {
         "probabilities": np.array([[0.1, 0.9], [0.5, 0.5], [1, 0]], np.float32),
         "labels": np.array([1, 0, 0]),
-        "paths": np.array(["a", "b", "c"]),
         "features": np.eye(2, 4, dtype=np.float16),
         "shown": np.array([0, 2]),
         "jpeg": np.zeros(7, np.uint8),
@@ -31,7 +30,7 @@ def read(folder: Path, found: Arrays, features: int | None = 4) -> Arrays:
 def test_what_fits_is_read(tmp_path: Path) -> None:
     found = read(tmp_path, arrays())
     assert all((found[name] == value).all() for name, value in arrays().items())
-    bare = {name: arrays()[name] for name in ("probabilities", "labels", "paths")}
+    bare = {name: arrays()[name] for name in ("probabilities", "labels")}
     assert read(tmp_path, bare, None).keys() == bare.keys()
 
 

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 SKIPPED = "skipped"  # the split of damaged files in samples.csv
+SPLIT_NAMES = {"test": "test", "val": "validation", "train": "training"}  # for people
 _COLUMNS = ("path", "label", "split", "hash")
 
 

@@ -92,6 +92,12 @@ class TestABundle:
             content = path.read_bytes()
             assert not [place for place in places if place.encode() in content], path.name
 
+    def test_whoever_may_read_one_file_may_read_all(self, exported: Path) -> None:
+        assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
+
+    def test_no_name_of_a_picture_stands_in_it(self, exported: Path) -> None:
+        assert "paths" not in Bundle(exported).validation
+
     def test_the_graph(self, exported: Path) -> None:
         import onnx
 
@@ -385,7 +391,7 @@ class TestWithoutPictures:
     ) -> None:
         assert export(capsys, run, "--no_pictures").code == 0
         found = Bundle(run / "bundle").validation
-        assert set(found) == {"probabilities", "labels", "paths"}
+        assert set(found) == {"probabilities", "labels"}
 
 
 class TestMistakes:

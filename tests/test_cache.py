@@ -59,9 +59,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = preprocess.decode
 
-    def counting(path: Any) -> Image.Image:
+    def counting(path: Any, *more: Any) -> Image.Image:
         names.append(Path(path).name)
-        return real(path)
+        return real(path, *more)
 
     monkeypatch.setattr(scans, "decode", counting)
     monkeypatch.setattr(preprocess, "decode", counting)

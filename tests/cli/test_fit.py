@@ -154,7 +154,7 @@ class TestExactness:
         decoded = []
         real = preprocess.decode
         for module in (preprocess, scans):
-            monkeypatch.setattr(module, "decode", lambda path: decoded.append(path) or real(path))
+            monkeypatch.setattr(module, "decode", lambda *of: decoded.append(of[0]) or real(*of))
         monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").absolute()))
         words = ["fit", f"--data.root={pictures}", *RECIPE, "--trainer.max_epochs=2"]
         numbers = []

@@ -3,10 +3,7 @@
 N pictures, S the side of the square that the network takes, C classes, D features.
 """
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,105 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from src.bundle_record import RECORD, Record
 from src.errors import UserError, nearest
-from src.preprocess import MAX_PIXELS, FilePath, Pixels, Preprocessing, Source, load_pixels
+from src.preprocess import MAX_PIXELS, FilePath, Pixels, Source, load_pixels
 from src.validation_file import read_validation
 
-FORMAT = 1
-RECORD = "bundle.json"
 VALIDATION = "validation.npz"
 MODELS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 MOST_THREADS = 256  # more than machines have cores; thousands would stop this one
 INPUT, PROBABILITIES, FEATURES = "pixels", "probabilities", "features"  # names in the graph
-_MOST_BYTES = 10_000_000  # of bundle.json
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Record:
-    """bundle.json, checked.
-
-    Attributes:
-        preprocessing: From a file to pixels, and the C classes.
-        threshold: With two classes, the probability from which on a picture belongs to the second
-            one; None takes the most probable class.
-        files: Name -> sha256 of every file of the bundle but bundle.json and README.md.
-        about: All that it says.
-    """
-
-    preprocessing: Preprocessing
-    threshold: float | None
-    files: Mapping[str, str]
-    about: Mapping[str, Any]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names, in the order of the probabilities."""
-        return self.preprocessing.classes
-
-    @classmethod
-    def read(cls, folder: Path) -> "Record":
-        """Read bundle.json of a folder.
-
-        Raises:
-            UserError: it is no bundle, or of another format.
-        """
-        if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder. Give a bundle of src.export.")
-        path = folder / RECORD
-        if not path.is_file():
-            hint = (
-                f" It is a run folder: python -m src.export {folder} makes a bundle of it."
-                if (folder / "config.yaml").is_file()
-                else " Give a folder that python -m src.export has made."
-            )
-            raise UserError(f"{folder} is no bundle: it has no {RECORD}.{hint}")
-        return cls.of(_read_json(path), path)
-
-    @classmethod
-    def of(cls, about: Any, path: Path) -> "Record":
-        """Check what a bundle.json says.
-
-        Raises:
-            UserError: it is of another format, or damaged.
-        """
-        if isinstance(about, dict) and about.get("format") != FORMAT:
-            raise UserError(
-                f"{path} is of format {about.get('format')!r}; this version reads {FORMAT}. "
-                "Export the run again."
-            )
-        try:
-            threshold = about["threshold"]
-            files = {str(name): str(found["sha256"]) for name, found in about["files"].items()}
-            made = cls(
-                Preprocessing.from_dict(about["preprocessing"]),
-                None if threshold is None else float(threshold),
-                files,
-                about,
-            )
-            if len(made.classes) < 2 or any(_leaves(name) for name in files):
-                raise ValueError(f"classes {made.classes}, files {list(files)}")
-            if threshold is not None and len(made.classes) != 2:
-                raise ValueError(f"a threshold, and {len(made.classes)} classes")
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(
-                f"{path} is damaged ({type(error).__name__}: {error}). Export the run again."
-            ) from error
-        return made
-
-
-def _leaves(name: str) -> bool:
-    return Path(name).name != name
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}. Export the run again.") from error
 
 
 class Bundle:

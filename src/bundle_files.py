@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 from src import __version__
-from src.bundle import FORMAT, MODELS, RECORD, VALIDATION, Bundle, digest
+from src.bundle import MODELS, VALIDATION, Bundle, digest
+from src.bundle_record import FORMAT, RECORD
 from src.calibration import Decision
 from src.data.index import SPLIT_NAMES
 from src.forward import evenly

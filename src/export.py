@@ -11,7 +11,8 @@ import numpy as np
 
 from src import bundle_files as files
 from src import onnx_file, parity, variants
-from src.bundle import MODELS, RECORD, Bundle
+from src.bundle import MODELS, Bundle
+from src.bundle_record import RECORD
 from src.checkpoint import read_checkpoint
 from src.classifier import Classifier
 from src.data.index import SPLIT_NAMES

@@ -189,7 +189,8 @@ ARROWS: dict[str, set[str]] = {
     "src.followed": {"src.rows"},
     "src.watched": {"src.followed", "src.run"},
     # The exported model: read without torch, and written.
-    "src.bundle": {"src.validation_file"},
+    "src.bundle_record": set(),
+    "src.bundle": {"src.bundle_record", "src.validation_file"},
     "src.validation_file": set(),
     "src.inputs": set(),
     "src.occlusion": set(),
@@ -212,6 +213,7 @@ ARROWS: dict[str, set[str]] = {
     "src.parity": {"src.bundle", "src.calibration", "src.intervals", "src.known"},
     "src.bundle_files": {
         "src.bundle",
+        "src.bundle_record",
         "src.calibration",
         "src.data.index",
         "src.forward",
@@ -419,6 +421,7 @@ LIGHT = {
     "src.api",
     "src.batcher",
     "src.bundle",
+    "src.bundle_record",
     "src.inputs",
     "src.limits",
     "src.occlusion",

@@ -55,7 +55,7 @@ def wide(browser: Any) -> Tab:  # noqa: F811
 def share(tab: Tab, name: str) -> float:
     """Return the probability of a class that the bars show, in percent."""
     found = next(text for text in tab.bars() if text.startswith(f"{name} "))
-    return float(found.split()[1])
+    return float(found.split()[-2])  # "bee > 99.9 %" too
 
 
 def hide(tab: Tab, box: Box) -> None:

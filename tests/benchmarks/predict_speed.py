@@ -52,10 +52,11 @@ def measure(options: argparse.Namespace, scratch: Path) -> None:
 
 def spread(root: Path, folder: Path, number: int) -> None:
     """Write so many different files of DATA's photographs."""
-    paths = sorted(path for path in root.rglob("*.jpg"))
+    known = [path.read_bytes() for path in sorted(root.rglob("*.jpg"))[:number]]
+    jpegs = [data for data in known if data.startswith(b"\xff\xd8")]  # a suffix may be wrong
     folder.mkdir()
     for k in range(number):
-        data = paths[k % len(paths)].read_bytes()
+        data = jpegs[k % len(jpegs)]
         comment = b"\xff\xfe\x00\x0a%08d" % k  # a segment that decoders pass over
         (folder / f"{k:05d}.jpg").write_bytes(data[:2] + comment + data[2:])
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.bundle import Bundle, Record
+from src.bundle import Bundle
+from src.bundle_record import Record
 from src.errors import UserError
 from src.predict import main, predictions
 from tests.cli.conftest import Cli, Ended, draw
@@ -323,6 +324,7 @@ class TestMistakes:
             ({"format": 2}, r"is of format 2; this version reads 1"),
             ({"preprocessing": {}}, r"bundle\.json is damaged \(ValueError: a preprocessing"),
             ({"threshold": "x"}, r"bundle\.json is damaged \(ValueError"),
+            ({"threshold": float("nan")}, r"damaged \(ValueError: a threshold of nan, and 2 class"),
             ({"files": {"../../etc/passwd": {"sha256": "0"}}}, r"bundle\.json is damaged"),
             ({"files": []}, r"bundle\.json is damaged \(AttributeError"),
             (None, r"bundle\.json is damaged"),
@@ -335,6 +337,28 @@ class TestMistakes:
         about = json.loads(path.read_text())
         path.write_text(json.dumps({**about, **change} if change is not None else []))
         with pytest.raises(UserError, match=message):
+            Record.read(bundle)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"classes": ["a"]}, r"two or more, no two alike: \('a',\)"),
+            ({"classes": ["a", "a"]}, r"two or more, no two alike: \('a', 'a'\)"),
+            ({"classes": ["a", 2]}, r"a class that is no name: \('a', 2\)"),
+            ({"classes": ["a", ""]}, r"a class that is no name: \('a', ''\)"),
+            ({"classes": "ab"}, r"a class that is no name: ab"),
+            ({"image_size": 64.0}, r"image_size is 64\.0, not a whole number up to 4096"),
+            ({"image_size": 10**9}, r"image_size is 1000000000, not a whole number up to 4096"),
+        ],
+    )
+    def test_a_record_of_no_model(
+        self, change: dict[str, object], message: str, bundle: Path
+    ) -> None:
+        path = bundle / "bundle.json"
+        about = json.loads(path.read_text())
+        about["preprocessing"].update(change)
+        path.write_text(json.dumps(about))
+        with pytest.raises(UserError, match=rf"bundle\.json is damaged \(ValueError: .*{message}"):
             Record.read(bundle)
 
     def test_a_record_that_is_no_json(self, bundle: Path) -> None:

@@ -84,7 +84,8 @@ export function showNeighbours(found, look) {
   box.replaceChildren();
   byId("alike").hidden = !found.length;
   for (const one of found) {
-    const figure = add(box, "figure"), wrong = one.label !== one.predicted_class;
+    const wrong = one.label !== one.predicted_class;
+    const figure = add(box, "figure", { title: wrong ? `${one.label}, named ${one.predicted_class}` : one.label });
     const button = add(figure, "button", { type: "button", class: "picture", "aria-label": `Look at this ${one.label}` });
     add(button, "img", { src: `validation/${one.id}`, alt: "" });
     button.addEventListener("click", () => look(one.id, one.label));

@@ -4,6 +4,7 @@ import { UNSURE } from "./serve-decide.js";
 import { add, byId, count, percent, put } from "./serve-page.js";
 
 const MATRIX = 12; // classes; of more, the worst confusions are listed
+const SMALL = 4; // classes; of more, the matrix is as wide as the page and its heads are upright
 const WORST = 10;
 const BINS = 40, WIDTH = 400, HALF = 44; // of the crowd, in units of its drawing
 
@@ -88,28 +89,32 @@ export class Threshold {
   }
 
   #drawMatrix(matrix) {
-    const { classes } = this.decision, C = classes.length, box = byId("confusion");
-    const unsure = matrix.some((row) => row[C]);
+    const { classes } = this.decision, C = classes.length, many = C > SMALL;
+    const ends = matrix.some((row) => row[C]) ? [...classes.keys(), C] : [...classes.keys()];
     const table = document.createElement("table");
-    table.className = "confusion";
-    add(table, "caption", { class: "hint" }, "Confusion matrix: rows are what they are");
+    table.className = many ? "confusion many" : "confusion";
+    add(add(table, "caption", { class: "hint" }), "span", {}, many
+      ? "Confusion matrix: rows are what they are, columns what they are named"
+      : "Confusion matrix: rows are what they are");
     const head = add(add(table, "thead"), "tr");
     add(head, "td");
-    for (const name of classes) add(head, "th", { scope: "col" }, `named ${name}`);
-    if (unsure) add(head, "th", { scope: "col" }, "unsure");
+    for (const k of ends) {
+      const name = k === C ? "unsure" : classes[k];
+      add(add(head, "th", { scope: "col", title: name }), "span", {}, many || k === C ? name : `named ${name}`);
+    }
     const body = add(table, "tbody");
     matrix.forEach((counts, k) => {
       const row = add(body, "tr"), all = sum(counts);
-      add(row, "th", { scope: "row" }, classes[k]);
-      counts.slice(0, unsure ? C + 1 : C).forEach((n, named) => {
-        const kind = named === k ? "hit" : named === C ? "none" : "miss";
-        const cell = add(row, "td", { class: `cell ${kind}` }, String(n));
-        cell.style.setProperty("--share", all ? n / all : 0);
-        add(cell, "small", {}, all ? percent(n / all) : "–");
-      });
+      add(row, "th", { scope: "row", title: classes[k] }, classes[k]);
+      for (const named of ends) this.#drawCell(row, counts[named], all, named === k ? "hit" : named === C ? "none" : "miss");
     });
-    table.classList.toggle("many", C > 4);
-    box.replaceChildren(table);
+    byId("confusion").replaceChildren(table);
+  }
+
+  #drawCell(row, n, all, kind) {
+    const cell = add(row, "td", { class: `cell ${kind}${n ? "" : " zero"}` }, String(n));
+    cell.style.setProperty("--share", all ? n / all : 0);
+    add(cell, "small", {}, all ? percent(n / all) : "–");
   }
 
   #drawWorst(matrix) {

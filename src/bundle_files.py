@@ -6,6 +6,7 @@ N pictures, S their side, C classes, D features, M pictures that are shown.
 import io
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,7 @@ from src.run import git_commit, write_json
 
 WEIGHTS = "model.safetensors"
 README = "README.md"
+NAMES = frozenset({*MODELS.values(), WEIGHTS, VALIDATION, RECORD, README})
 MOST_SHOWN = 500  # small validation pictures in a bundle
 _SIDE, _QUALITY = 160, 80  # of such a picture
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
@@ -119,19 +121,25 @@ def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
     record = json.loads((folder / RECORD).read_text("utf-8"))
     rule = record["preprocessing"]
     split = SPLIT_NAMES[about["parity"]["split"]] if about["parity"] else ""
+    names = [_in_a_line(name) for name in rule["classes"]]
     template = Template((Path(__file__).parent / "pages" / "bundle.md").read_text("utf-8"))
     text = template.substitute(
-        run=run,
-        classes=", ".join(rule["classes"]),
+        run=_in_a_line(run),
+        classes=", ".join(names),
         side=rule["image_size"],
         rule=_RULES[rule["resize"]],
-        decides=_decides(record["threshold"], rule["classes"]),
+        decides=_decides(record["threshold"], names),
         scores="\n".join(_score_lines(about["scores"])),
         models="\n".join(_model_lines(about["models"], split)),
         parity=_parity_line(about["parity"], split),
         pictures=_PICTURES.format(split=split) if about["shown"] else "",
     )
     (folder / README).write_text(text, "utf-8")
+
+
+def _in_a_line(name: str) -> str:
+    """Return a name without line breaks; its signs stand for themselves in Markdown."""
+    return re.sub(r"([\\`*_<>\[\]|#~])", r"\\\1", " ".join(name.split()))
 
 
 _RULES = {

@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None) -> int:
         run = open_run(options.run, options.root, options.trust_code)
         noted = len(run.missing.lines)
         out = options.out or run.folder.path / "bundle"
-        place = require_place(out, RECORD)
+        place = require_place(out, RECORD, files.NAMES)
         keep_freed_memory()
         trained = _load(run, options.ckpt_path)
         known = None if options.no_parity else _known(run, trained)

@@ -94,6 +94,7 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     # It tells standard error of every damaged form; a pipe there that nobody reads would fill.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     listening = _listen(options.host, options.port)
+    _end_deaf_connections(listening, options.max_seconds)
     host, port = _as_in_url(listening.getsockname()[0]), listening.getsockname()[1]
     settings = Settings(
         int(options.max_mb * 1e6),
@@ -138,6 +139,13 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(
             f"--host {host} --port {port}: {error}. Give another port; 0 takes a free one."
         ) from error
+
+
+def _end_deaf_connections(listening: socket.socket, seconds: float) -> None:
+    """Let the system end connections of clients that do not read their answers (RFC 5482)."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        milliseconds = min(math.ceil(seconds * 1000), 2**31 - 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,22 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import UserError
 
+_OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini", "__pycache__"}  # made unasked
 
-def require_place(out: Path, sign: str) -> Path:
+
+def require_place(out: Path, sign: str, names: Collection[str]) -> Path:
     """Return the place with its links followed.
 
     Args:
         out: Where the folder is wanted.
         sign: The file by which an earlier one is known: such a folder may be replaced.
+        names: Of the files that are replaced with it; a folder with others is left alone.
 
     Raises:
         UserError: no folder can be put there.
@@ -23,14 +26,20 @@ def require_place(out: Path, sign: str) -> Path:
     place = out.resolve()
     if place.exists() and not place.is_dir():
         raise UserError(f"--out {out} is a file. Give a folder.")
-    if place.is_dir() and any(place.iterdir()) and not (place / sign).is_file():
+    there = {path.name for path in place.iterdir()} - _OF_SYSTEMS if place.is_dir() else set()
+    if there and not (place / sign).is_file():
         raise UserError(
             f"--out {out} holds other things than a bundle. Give an empty or a new folder."
         )
+    if others := sorted(there - {sign, *names}):
+        raise UserError(
+            f"--out {out} holds what no export has made: {', '.join(others[:3])}. It would be "
+            "replaced as a whole: move them away, or give another folder."
+        )
     _require_replaceable(out, place)
-    there = next(path for path in place.parents if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"nothing can be written into {there}. Give another: --out DIR")
+    parent = next(path for path in place.parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"nothing can be written into {parent}. Give another: --out DIR")
     return place
 
 

@@ -58,6 +58,7 @@ def write_bundle(
     known: Sequence[tuple[int, Sequence[float], Colour]] = (),
     threshold: float | None = None,
     compared: bool = True,
+    split: str = "val",
 ) -> Path:
     """Write a bundle.
 
@@ -68,6 +69,7 @@ def write_bundle(
         known: Validation pictures: the class, its probabilities [C], and a colour.
         threshold: Of the decision.
         compared: Whether it says that it was compared with the trained network.
+        split: Of the pictures.
     """
     folder.mkdir()
     net, decision = Middle(weights).eval(), Decision(threshold=threshold)
@@ -78,8 +80,8 @@ def write_bundle(
         "run": "<b>by hand</b>",
         "network": "Middle",
         "parameters": 6,
-        "scores": {"val": score} if known else {},
-        "parity": {"pictures": 6, "largest_difference": 0.0} if compared else None,
+        "scores": {split: score} if known else {},
+        "parity": {"pictures": 6, "largest_difference": 0.0, "split": split} if compared else None,
         "models": {},
     }
     write_record(folder, rule, decision, about)
@@ -89,7 +91,7 @@ def write_bundle(
         pixels = np.stack([np.full((SIDE, SIDE, 3), colour, np.uint8) for colour in colours])
         paths = tuple(f"val/{row}.png" for row in range(len(known)))
         bundle = Bundle(folder)
-        write_validation(Known("val", paths, table, pixels), bundle, decision, pictures=True)
+        write_validation(Known(split, paths, table, pixels), bundle, decision, pictures=True)
         write_record(folder, rule, decision, about)
     return folder
 

@@ -31,12 +31,13 @@ THREE = [
     (0, (0.8, 0.1, 0.1), RED), (0, (0.4, 0.5, 0.1), RED), (1, (0.08, 0.9, 0.02), (0, 255, 0)),
     (2, (0.5, 0.2, 0.3), BLUE), (2, (0.1, 0.1, 0.8), BLUE),
 ]  # fmt: skip
+LONG = [f"{kind} of an insect with a name that is long" for kind in ("a", "b", "c", "d", "e")]
 MARKED = 8 * 8  # pixels of the middle
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles of two, three and fourteen classes, and one that nobody has compared."""
+    """Bundles of two, three, five and fourteen classes, and one that nobody has compared."""
     for name in ("onnx", "onnxruntime", "onnxscript", "fastapi", "uvicorn", "playwright"):
         require_module(name)
     folder = tmp_path_factory.mktemp("bundles")
@@ -45,10 +46,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bundle(folder / "bare", ["<i>blue</i>", "red"], two, compared=False)
     three = [[STRENGTH if k == c else 0.0 for c in range(3)] for k in range(3)]
     write_bundle(folder / "three", ["red", "green", "blue"], three, THREE)
+    five = [(k, tuple(0.6 if k == c else 0.1 for c in range(5)), RED) for k in range(5)]
+    reds = [[float(k), 0.0, 0.0] for k in range(14)]
+    write_bundle(folder / "five", LONG, reds[:5], five, split="train")
     names = [f"class {k}" for k in range(14)]
-    many = [[float(k), 0.0, 0.0] for k in range(14)]
     row = (0, tuple([0.02] * 12 + [0.7, 0.06]), RED)
-    write_bundle(folder / "many", names, many, [row, row])
+    write_bundle(folder / "many", names, reds, [row, row])
     return folder
 
 
@@ -393,6 +396,22 @@ class TestThreshold:
             tab.shows("#more", "and 6 more")
             tab.shows(".worst", "class 0 named class 12: 2 of 2")
 
+    def test_long_names_and_pictures_it_learned_from(self, browser: Any, bundles: Path) -> None:
+        """The matrix is as wide as the page and may be moved in it; the page says "training"."""
+        for width in (1280, 390):
+            tab = opened(browser, width)
+            with serving(bundles / "five") as found:
+                tab.open(found).choose(("red.png", picture())).explained()
+                assert tab.confusion() == [[int(k == c) for c in range(5)] for k in range(5)]
+                assert tab["#confusion thead th"].first.get_attribute("title") == LONG[0]
+                assert tab["#confusion tbody th"].first.bounding_box()["width"] <= 260
+                tab.shows("#validation-about", "5 training pictures. It has learned from them")
+                tab.shows("#scores", "Training accuracy")
+                tab.shows("#alike", "Nearest training pictures")
+            page = tab.page.evaluate("document.documentElement.scrollWidth")
+            assert page <= width
+            tab.page.context.close()
+
 
 class TestTrouble:
     def test_a_damaged_file(self, browser: Any, server: Server) -> None:
@@ -422,7 +441,7 @@ class TestTrouble:
         with serving(bundles / "bare") as found:
             tab.open(found)
             tab.shows("#unproved", "not compared with the trained network")
-            tab.shows("#validation-about", "holds no validation pictures")
+            tab.shows("#validation-about", "holds no labelled pictures")
             assert tab["#threshold"].is_hidden()
             tab.choose(("red.png", picture(BLUE))).explained()
             tab.shows("#decision", "<i>blue</i> 98.2 %")

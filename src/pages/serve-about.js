@@ -1,9 +1,10 @@
 // What the model is, and validation pictures to begin with.
 
 import { Refused } from "./serve-ask.js";
-import { add, byId, count, listed, percent, problem, put } from "./serve-page.js";
+import { add, byId, capital, count, kept, listed, percent, problem, put } from "./serve-page.js";
 
 const TRIES = 8;
+const KINDS = { val: "validation", test: "test", train: "training" };
 
 /** Say what the model is, and how good. */
 export function introduce({ run, network, parameters, preprocessing, scores, parity }) {
@@ -14,11 +15,14 @@ export function introduce({ run, network, parameters, preprocessing, scores, par
   const size = parameters ? `, ${(parameters / 1e6).toFixed(1)} million parameters` : "";
   put("about", `${network ?? "It"}${size}, ${tells}, looking at ${side} × ${side} pixels.`);
   byId("unproved").hidden = parity != null;
-  for (const [split, word] of [["val", "Validation"], ["test", "Test"]]) {
+  kept.kind = KINDS[parity?.split] ?? KINDS.val;
+  kept.learned = parity?.split === "train";
+  for (const element of document.querySelectorAll(".kind")) element.textContent = kept.kind;
+  for (const split of kept.learned ? ["train", "test"] : ["val", "test"]) {
     const found = scores?.[split];
     if (!found) continue;
     const box = add(byId("scores"), "div");
-    add(box, "dt", {}, `${word} accuracy`);
+    add(box, "dt", {}, `${capital(KINDS[split])} accuracy`);
     add(box, "dd", {}, percent(found.accuracy));
     const [low, high] = found.accuracy_interval ?? [];
     const range = low == null ? "" : `${(100 * low).toFixed(1)} to ${percent(high)}, `;
@@ -49,7 +53,7 @@ export async function tryOne(id, label, take) {
   try {
     const answer = await fetch(`validation/${id}`);
     if (!answer.ok) throw new Refused("This picture is gone.");
-    take([new File([await answer.blob()], `${label}, validation picture ${id + 1}`, { type: "image/jpeg" })]);
+    take([new File([await answer.blob()], `${label}, ${kept.kind} picture ${id + 1}`, { type: "image/jpeg" })]);
   } catch (error) {
     problem(error instanceof Refused ? error.message : "The server does not answer.");
   }

@@ -1,5 +1,8 @@
 // Small things that every part of the page uses.
 
+/** What the pictures that the bundle holds were for: validation, unless the run had none. */
+export const kept = { kind: "validation", learned: false };
+
 export const byId = (id) => document.getElementById(id);
 
 export function put(id, text) { // changes nothing that is the same, lest a reader be told again

@@ -1,7 +1,7 @@
 // The threshold: what the validation pictures come to while it moves.
 
 import { UNSURE } from "./serve-decide.js";
-import { add, byId, count, percent, put } from "./serve-page.js";
+import { add, byId, capital, count, kept, percent, put } from "./serve-page.js";
 
 const MATRIX = 12; // classes; of more, the worst confusions are listed
 const SMALL = 4; // classes; of more, the matrix is as wide as the page and its heads are upright
@@ -34,14 +34,15 @@ export class Threshold {
     const { two, classes } = this.decision, n = this.known.labels.length;
     byId("validation").hidden = false;
     byId("validation-body").hidden = !n;
-    if (!n) return put("validation-about", "This bundle holds no validation pictures, so there is nothing to move it over.");
+    if (!n) return put("validation-about", "This bundle holds no labelled pictures, so there is nothing to move it over.");
+    const held = `${count(n, `${kept.kind} picture`)}.${kept.learned ? " It has learned from them, so this flatters it." : ""}`;
     put("validation-about", two
-      ? `A picture is named ${classes[1]} from this probability on, else ${classes[0]}. See what that makes of the ${count(n, "validation picture")}.`
-      : `A picture whose best class has less than this probability is left unsure. See what that makes of the ${count(n, "validation picture")}.`);
+      ? `A picture is named ${classes[1]} from this probability on, else ${classes[0]}. See what that makes of the ${held}`
+      : `A picture whose best class has less than this probability is left unsure. See what that makes of the ${held}`);
     put("threshold-word", two ? `Named ${classes[1]} from` : "A class is named from");
     put("crowd-key", two
-      ? `Each bar is a share of the validation pictures: ${classes[1]} above the line, ${classes[0]} below it; wrongly named ones in red. The dot is your picture.`
-      : "Each bar is a share of the validation pictures: rightly named ones above the line, wrongly named ones below it, unsure ones pale. The dot is your picture.");
+      ? `Each bar is a share of the ${kept.kind} pictures: ${classes[1]} above the line, ${classes[0]} below it; wrongly named ones in red. The dot is your picture.`
+      : `Each bar is a share of the ${kept.kind} pictures: rightly named ones above the line, wrongly named ones below it, unsure ones pale. The dot is your picture.`);
   }
 
   /** Mark where the picture that is looked at stands; null for none. */
@@ -146,7 +147,7 @@ export class Threshold {
     const parts = decision.two ? sizes : [sizes[0], sizes[0]];
     const most = Math.max(...bins.flatMap((side, k) => side.map((bin) => Math.sqrt(total(bin) / (parts[k] || 1)))), 1e-9);
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${2 * HALF + 2}`);
-    svg.setAttribute("aria-label", "Validation pictures by their probability; the confusion matrix holds the numbers");
+    svg.setAttribute("aria-label", `${capital(kept.kind)} pictures by their probability; the confusion matrix holds the numbers`);
     svg.replaceChildren();
     bins.forEach((side, k) => side.forEach((bin, at) => {
       const all = total(bin);

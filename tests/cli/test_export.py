@@ -19,7 +19,8 @@ from torch import nn
 
 from src import onnx_file, parity
 from src.bundle import Bundle, digest
-from src.bundle_files import write_readme
+from src.bundle_files import NAMES, write_readme
+from src.bundle_record import RECORD
 from src.errors import RunFailureError, UserError
 from src.export import main
 from src.predict import main as predict
@@ -297,6 +298,17 @@ def test_the_scores_of_the_run_itself_are_kept(
     assert "On 3 validation pictures" in (run / "bundle/README.md").read_text()
 
 
+def test_names_do_not_break_the_readme(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "b"))
+    about = record_of(folder)
+    about["preprocessing"]["classes"] = ["a\n# b", "<i>c|d</i>"]
+    (folder / "bundle.json").write_text(json.dumps(about))
+    write_readme(folder, "my_run\n", about)
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# my\\_run\n")
+    assert "A classifier of pictures: a \\# b, \\<i\\>c\\|d\\</i\\>." in text
+
+
 def test_the_readme_says_which_pictures(exported: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported, tmp_path / "b"))
     about = record_of(folder)
@@ -321,7 +333,7 @@ class TestPlace:
     def test_the_neighbours_stay(self, old: Path, tmp_path: Path) -> None:
         for name in ("b.old", "b.tmp"):
             (tmp_path / name).mkdir()
-        with staged(require_place(old, "bundle.json")) as folder:
+        with staged(require_place(old, RECORD, NAMES)) as folder:
             (folder / "bundle.json").write_text("new")
         assert (old / "bundle.json").read_text() == "new"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.old", "b.tmp"]
@@ -338,21 +350,29 @@ class TestPlace:
             return rename(self, target)
 
         monkeypatch.setattr(Path, "rename", fails)
-        with pytest.raises(OSError, match="no"), staged(require_place(old, "bundle.json")):
+        with pytest.raises(OSError, match="no"), staged(require_place(old, RECORD, NAMES)):
             pass
         kept = [path for path in tmp_path.rglob("bundle.json") if path.read_text() == "old"]
         assert len(kept) == 1
         assert failing == "always" or kept == [old / "bundle.json"]
 
+    def test_what_no_export_has_made(self, old: Path) -> None:
+        for name in (".DS_Store", "model.onnx", "README.md"):
+            (old / name).touch()
+        assert require_place(old, RECORD, NAMES) == old.resolve()
+        (old / "notes.txt").touch()
+        with pytest.raises(UserError, match=r"b holds what no export has made: notes\.txt\. It"):
+            require_place(old, RECORD, NAMES)
+
     def test_the_folder_one_stands_in(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(old)
         with pytest.raises(UserError, match=r"--out \. is the folder you stand in"):
-            require_place(Path("."), "bundle.json")
+            require_place(Path("."), RECORD, NAMES)
 
     def test_a_mount_point(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == old.resolve())
         with pytest.raises(UserError, match="is a mount point"):
-            require_place(old, "bundle.json")
+            require_place(old, RECORD, NAMES)
 
 
 class TestWithoutPictures:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import select
 import shutil
 import signal
 import socket
@@ -344,6 +345,21 @@ class TestSlowClients:
     def test_no_whole_head(self, data: bytes, hasty: Server) -> None:
         assert first_of(hasty, data) == b""
 
+    @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux ends them")
+    def test_answers_that_nobody_reads(self, hasty: Server) -> None:
+        """More than all buffers hold; the system ends the connection, which poll tells."""
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", hasty.port))
+            raw.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                for _ in range(10_000):
+                    raw.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            ended = select.poll()
+            ended.register(raw, 0)
+            assert ended.poll(20_000), "the connection is still held"
+        assert hasty.ask("GET", "/health").status == 200
+
     def test_more_silent_connections_than_are_taken(self, server: Server) -> None:
         with contextlib.ExitStack() as held:
             for _ in range(530):
@@ -470,7 +486,7 @@ class TestMistakes:
         ("field", "value", "message"),
         [
             ("image_size", 48, r"pixels is of the shape \[32, 32, 3\], not \[48, 48, 3\]"),
-            ("classes", ["ant", "bug", "cat"], "a threshold, and 3 classes"),
+            ("classes", ["ant", "bug", "cat"], "a threshold of 0.5, and 3 classes"),
         ],
     )
     def test_a_record_that_does_not_fit(

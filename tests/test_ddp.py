@@ -307,7 +307,7 @@ def test_killed_and_gone_on_with_is_the_whole_run(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="not on this system: /proc")
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.campaign), 1])
 def test_a_signal_to_one_process_stops_both_and_saves(
     rank: int, trained: tuple[Path, str], root: Path, tmp_path: Path
 ) -> None:

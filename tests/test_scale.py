@@ -35,6 +35,7 @@ def test_the_table_is_by_the_picture() -> None:
 
 
 @pytest.mark.cli
+@pytest.mark.campaign
 def test_a_small_size_from_start_to_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Head\n\n<!-- scale:begin -->\nold\n<!-- scale:end -->\ntail\n")

@@ -14,7 +14,9 @@ from tests.helpers import ROOT
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="not on this system: SIGKILL")
-@pytest.mark.parametrize("after", ["epoch 1/", "epoch 3/"])
+@pytest.mark.parametrize(
+    "after", ["epoch 1/", pytest.param("epoch 3/", marks=pytest.mark.campaign)]
+)
 def test_killed_and_gone_on_with(after: str, cli: Cli, pictures: Path, tmp_path: Path) -> None:
     words = ["fit", f"--data.root={pictures}", *RECIPE, "--trainer.max_epochs=5"]
     assert cli(*words, "--run_dir=whole").code == 0

@@ -104,6 +104,7 @@ GROWING = [
 
 
 @pytest.mark.cli
+@pytest.mark.campaign  # tests/cli/test_resume.py breaks a growing run at more moments
 def test_a_resume_goes_on_the_same(
     cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,11 +144,12 @@ CASES = {
 }  # fmt: skip
 
 
-# Those of which another case has most: `make campaign` runs them.
+# Those of which another case, or a real kill in tests/test_kill_campaign.py, has most: `make
+# campaign` runs them.
 IN_THE_CAMPAIGN = {
-    "one rate a step", "saved by the clock", "plateau", "accumulation",
+    "one rate a step", "persistent workers", "saved by the clock", "plateau", "accumulation",
     "max_steps at the end of an epoch",
-    "max_steps after more epochs", "limited batches", "limited validation",
+    "max_steps inside an epoch", "max_steps after more epochs", "limited batches", "limited validation",
     "validation inside an epoch", "stops early", "validation inside an epoch, with max_steps",
     "one batch an epoch",
 }  # fmt: skip

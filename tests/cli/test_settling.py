@@ -173,7 +173,14 @@ class TestMinutes:
 
 
 class TestFindLr:
-    @pytest.mark.parametrize("option", [["--find_lr"], ["--find_lr", "stop"], ["--find_lr=stop"]])
+    @pytest.mark.parametrize(
+        "option",
+        [
+            ["--find_lr"],
+            pytest.param(["--find_lr", "stop"], marks=pytest.mark.campaign),
+            pytest.param(["--find_lr=stop"], marks=pytest.mark.campaign),
+        ],
+    )
     def test_it_stops_with_a_proposal(self, cli: Cli, pictures: Path, option: list[str]) -> None:
         ended = cli(*words(pictures, "run"), *option, "--trainer.max_epochs=1")
         assert ended.code == 0, ended.err

@@ -119,7 +119,13 @@ def test_a_resume_goes_on_the_same(
     ended = cli(*words, "--run_dir=broken", "--ckpt_path=auto")
     assert ended.code == 0, ended.err
     assert_same_run(Path("whole"), Path("broken"))
-    longer = cli(*words[:-1], "--trainer.max_epochs=5", "--run_dir=broken", "--ckpt_path=last")
+
+
+@pytest.mark.cli
+def test_a_run_does_not_become_longer(cli: Cli, pictures: Path) -> None:
+    words = ["fit", f"--data.root={pictures}", *TINY, *GROWING, "--run_dir=run"]
+    assert cli(*words, "--trainer.max_epochs=1").code == 0
+    longer = cli(*words, "--trainer.max_epochs=2", "--ckpt_path=last")
     assert longer.code == 2
     assert "callbacks.ProgressiveSize depends on the number of steps" in longer.err
 

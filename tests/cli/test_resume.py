@@ -148,8 +148,8 @@ CASES = {
 # campaign` runs them.
 IN_THE_CAMPAIGN = {
     "one rate a step", "persistent workers", "saved by the clock", "plateau", "accumulation",
-    "max_steps at the end of an epoch",
-    "max_steps inside an epoch", "max_steps after more epochs", "limited batches", "limited validation",
+    "max_steps at the end of an epoch", "max_steps inside an epoch", "max_steps after more epochs",
+    "limited batches", "limited validation",
     "validation inside an epoch", "stops early", "validation inside an epoch, with max_steps",
     "one batch an epoch",
 }  # fmt: skip

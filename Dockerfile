@@ -23,7 +23,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE.md ./
 COPY src ./src
 COPY callbacks ./callbacks
-RUN pip install --no-cache-dir -c constraints.txt torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
+RUN pip install --no-cache-dir --no-deps -c constraints.txt torch ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
     && pip install --no-cache-dir -c constraints.txt -e '.[all]' \
     && mkdir -p runs cache \
     && chown waggle runs cache

@@ -137,7 +137,7 @@ class Room:
         """Give room back."""
         self._free += need
         for turn, wanted in list(self._waiting.items()):
-            if wanted <= self._free:
+            if wanted <= self._free and not turn.done():  # else cancelled, and soon gone
                 del self._waiting[turn]
                 self._free -= wanted
                 turn.set_result(None)

@@ -19,8 +19,8 @@ import torch
 
 from src.bench_report import LOADER, STEP, Rates, probe_table, ratios, starts_table, table
 from src.cases import CASES, Case, case_of
+from src.cores import usable_cores
 from src.data.sources import SyntheticInsects
-from src.data.workers import usable_cores
 from src.errors import UserError
 from src.failures import end_with_message
 from src.measure import Bench, device_here

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from src.cases import Case
-from src.data.workers import usable_cores
+from src.cores import usable_cores
 from src.errors import RunFailureError
 from src.probe import Way
 

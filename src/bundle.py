@@ -3,7 +3,6 @@
 N pictures, S the side of the square that the network takes, C classes, D features.
 """
 
-import os
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.bundle_record import RECORD, Record
+from src.cores import usable_cores
 from src.errors import UserError, nearest
 from src.preprocess import MAX_PIXELS, FilePath, Pixels, Source, load_pixels
 from src.validation_file import read_validation
@@ -50,13 +50,16 @@ class Bundle:
         model = _whole(self.folder / name, self.record.files[name])
         self.variant = variant
         self._session = _session(self.folder / name, model, threads)
-        outputs = [found.name for found in self._session.get_outputs()]
-        if PROBABILITIES not in outputs:
-            raise UserError(f"{self.folder / name} has no output {PROBABILITIES}: {outputs}.")
-        self.has_features = FEATURES in outputs
+        self.has_features = FEATURES in self._shapes()
         self._check_graph(name)
 
     def _check_graph(self, name: str) -> None:
+        for end in (INPUT, PROBABILITIES):
+            if end not in self._shapes():
+                raise UserError(
+                    f"{self.folder / name} has no {end}; it has {', '.join(self._shapes())}. "
+                    "Export the run again."
+                )
         side = self.record.preprocessing.image_size
         for end, wanted in ((INPUT, (side, side, 3)), (PROBABILITIES, (len(self.classes),))):
             found = self._shapes()[end][1:]
@@ -194,16 +197,9 @@ def _session(path: Path, model: bytes, threads: int | None) -> Any:
             'this needs onnxruntime, which is not installed: pip install -e ".[predict]"'
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or available_cores()
+    options.intra_op_num_threads = threads or usable_cores()
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no class in common
         raise UserError(f"{path} can't be opened: {error}. Export the run again.") from error
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -128,6 +128,7 @@ def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
         classes=", ".join(names),
         side=rule["image_size"],
         rule=_RULES[rule["resize"]],
+        mixed=_MIXED[rule["interpolation"]],
         decides=_decides(record["threshold"], names),
         scores="\n".join(_score_lines(about["scores"])),
         models="\n".join(_model_lines(about["models"], split)),
@@ -143,8 +144,12 @@ def _in_a_line(name: str) -> str:
 
 
 _RULES = {
-    "stretch": "stretched to the square, whatever their shape",
-    "crop": "of which the middle square is taken",
+    "stretch": "whatever their shape, they are stretched to",
+    "crop": "their middle square is taken and brought to",
+}
+_MIXED = {
+    "bilinear": "bilinear by Pillow, antialiased",
+    "nearest": "by Pillow, one pixel for each, without mixing any",
 }
 _PICTURES = (
     "\n`validation.npz` holds small copies of {split} pictures. Leave it out with "

@@ -25,6 +25,8 @@ from src.metrics import scores
 from src.opened import add_options, open_run
 from src.preprocess import Preprocessing
 from src.quiet import quiet_libraries
+from src.scored import MARK
+from src.seal import mark_of
 from src.staged import require_place, staged
 from src.trained import Trained
 
@@ -40,7 +42,6 @@ def main(args: Sequence[str] | None = None) -> int:
         options = parser().parse_args(args)
         onnx_file.require()
         run = open_run(options.run, options.root, options.trust_code)
-        noted = len(run.missing.lines)
         out = options.out or run.folder.path / "bundle"
         place = require_place(out, RECORD, files.NAMES)
         keep_freed_memory()
@@ -48,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
         known = None if options.no_parity else _known(run, trained)
         with staged(place) as folder:
             _write(folder, run, trained, known, options)
-        for line in run.missing.lines[noted:]:
+        for line in run.missing.lines:
             print(f"WARNING: {line}", file=sys.stderr)
         print(out)
     return outcome.code
@@ -152,7 +153,7 @@ def _write(folder: Path, run: Trained, trained: Loaded, known: Known | None, opt
         _write_variant(name, first, folder, known)
     files.write_record(folder, rule, decision, {})  # so that it can be opened
     about: dict[str, Any] = {"parity": None, "models": {}, "shown": False}
-    about["scores"] = _scores(run, trained.path.name)
+    about["scores"] = _scores(run, trained.path)
     opened = [Bundle(folder, name) for name in ("fp32", *wanted)]
     if known is not None:
         about["parity"] = _parity(run, trained, known, opened[0])
@@ -188,10 +189,11 @@ def _parity(run: Trained, trained: Loaded, known: Known, bundle: Bundle) -> dict
     return {**found, "split": known.split}
 
 
-def _scores(run: Trained, checkpoint: str) -> dict[str, Any]:
+def _scores(run: Trained, checkpoint: Path) -> dict[str, Any]:
     """Return what test.json and validate.json say of this checkpoint and the run's own pictures."""
     own = {split: run.scores(split) for split in ("val", "test") if run.is_own(split)}
-    return {split: found for split, found in own.items() if found.get("checkpoint") == checkpoint}
+    mark = mark_of(checkpoint)
+    return {split: found for split, found in own.items() if found.get(MARK) == mark}
 
 
 def _measured(opened: Sequence[Bundle], known: Known | None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 It imports nothing heavy, and lists without opening a picture.
 """
 
-import csv
 import errno
 import io
 import os
@@ -14,10 +13,11 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import TextIO
 
+from src.data.folders import is_system
+from src.data.tables import located, read_table
 from src.errors import UserError
 
 STANDARD_INPUT = "-"
-_SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx"}  # left by Windows and archives of a Mac
 
 
 def listed(
@@ -72,7 +72,7 @@ def _of(word: str, lines: TextIO | None) -> Iterable[str]:
         return _below(word)
     if path.is_file() and path.suffix.lower() == ".csv":
         return _of_table(path)
-    if path.exists():
+    if os.path.lexists(word):  # also a link that leads nowhere: its row says so
         return [word]
     if has_magic(word):
         matches = [name for name in sorted(glob(word, recursive=True)) if not os.path.isdir(name)]
@@ -104,24 +104,11 @@ def _below(folder: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_system(name))
-        yield from (os.path.join(place, name) for name in sorted(names) if not _is_system(name))
+        folders[:] = sorted(name for name in folders if not is_system(name))
+        yield from (os.path.join(place, name) for name in sorted(names) if not is_system(name))
     yield from closed
 
 
-def _is_system(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
-
-
 def _of_table(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file)
-            names = rows.fieldnames or ()
-            if "path" not in names:
-                raise UserError(
-                    f"{path} has no column path; it has {', '.join(names) or 'no columns'}."
-                )
-            return [str(path.parent / row["path"]) if row["path"] else "" for row in rows]
-    except csv.Error as error:
-        raise UserError(f"{path} is no CSV: {error}.") from error
+    rows = read_table(path, ["path"], errors="surrogateescape")
+    return [located(path.parent, name)[0] if name.strip() else "" for (name,) in rows]

@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-import h11
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,10 +27,10 @@ _ELSEWHERE = (b"cross-site", b"same-site")
 
 
 class Connection(H11Protocol):
-    """Ends a connection that sends no whole head of a request within `timeout_keep_alive`.
+    """Ends a connection on which no request is under way for `timeout_keep_alive` seconds.
 
-    uvicorn alone would wait for ever. A connection beyond MOST_CONNECTIONS ends the one that has
-    been waited for longest.
+    uvicorn alone would wait for ever for half a head, or for the rest of a body that nobody reads.
+    A connection beyond MOST_CONNECTIONS ends the one that has been waited for longest.
     """
 
     _waiting: asyncio.TimerHandle | None = None  # while no request is under way
@@ -59,7 +58,7 @@ class Connection(H11Protocol):
         self._rest()
 
     def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        if self.cycle is not None and not self.cycle.response_complete:
             self._rest()
         elif self._waiting is None:
             self._waiting = self.loop.call_later(self.timeout_keep_alive, self.transport.close)

@@ -14,7 +14,8 @@ from typing import TextIO
 import numpy as np
 from tqdm import tqdm
 
-from src.bundle import MODELS, MOST_THREADS, Bundle, available_cores
+from src.bundle import MODELS, MOST_THREADS, Bundle
+from src.cores import usable_cores
 from src.errors import RunFailureError, UserError
 from src.failures import Parser, end_with_message
 from src.inputs import listed, require_regular
@@ -37,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> int:
         bundle = Bundle(options.bundle, options.variant, threads=1)
         written = (options.out, _part(options.out)) if options.out else ()
         paths = listed(options.inputs, written=written)
-        threads = options.threads or available_cores()
+        threads = options.threads or usable_cores()
         rows = tqdm(
             predictions(bundle, paths, options.batch_size, threads),
             total=len(paths),

@@ -4,9 +4,12 @@ import argparse
 import ipaddress
 import logging
 import math
+import queue
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 
 from src.bundle import MODELS, MOST_THREADS, Bundle
@@ -17,6 +20,7 @@ PROGRAM = "python -m src.serve"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _DRAIN_SECONDS = 30
 _SILENT_SECONDS = 10  # of a connection, until the head of its request is whole
+_LINES = 1000  # of the log that may wait
 _WAITING = 512  # connections that nobody has taken yet
 
 
@@ -91,8 +95,7 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     from src.limits import MOST_CONNECTIONS, Connection
     from src.served_model import Settings
 
-    # It tells standard error of every damaged form; a pipe there that nobody reads would fill.
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    _log_beside()
     listening = _listen(options.host, options.port)
     _end_deaf_connections(listening, options.max_seconds)
     host, port = _as_in_url(listening.getsockname()[0]), listening.getsockname()[1]
@@ -105,7 +108,7 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     )
     config = uvicorn.Config(
         make_app(bundle, settings),
-        log_level="error",
+        log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -139,6 +142,23 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(
             f"--host {host} --port {port}: {error}. Give another port; 0 takes a free one."
         ) from error
+
+
+class _Dropping(QueueHandler):
+    """Waits for nobody: what is told while the queue is full is lost."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Put a record into the queue, if it takes one."""
+        with suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
+def _log_beside() -> None:
+    """Tell errors from a thread: a pipe that nobody reads would fill, and stop who writes to it."""
+    told: queue.Queue[logging.LogRecord] = queue.Queue(_LINES)
+    logging.basicConfig(level=logging.ERROR, handlers=[_Dropping(told)], force=True)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # of every damaged form
+    QueueListener(told, logging.StreamHandler()).start()
 
 
 def _end_deaf_connections(listening: socket.socket, seconds: float) -> None:

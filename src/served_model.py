@@ -6,6 +6,7 @@ S side of the square that the model takes, C classes.
 import asyncio
 import base64
 import io
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,17 @@ from PIL import Image
 
 from src.answers import Explanation, Neighbour, Part, Prediction, Validation
 from src.batcher import Batcher, BusyError, Room
-from src.bundle import Bundle, available_cores
+from src.bundle import Bundle
+from src.cores import usable_cores
 from src.occlusion import Occlusion, occlusion
 from src.preprocess import FORMATS, BadImageError, Pixels
 from src.uploads import Upload
 
 _NEAREST = 6
 _DECODES, _EXPLANATIONS = 1024, 64  # that may wait
+_SCANS = 100  # of a JPEG; encoders make about ten
+_SCAN, _END = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a segment with a length
 _SMALL, _SMALLEST = 1 / 64, 1 / 256  # of the pixels that are decoded at once
 
 
@@ -60,7 +65,7 @@ class ServedModel:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self.bundle, self.settings = bundle, settings
         self._batcher = Batcher(bundle)
-        self._cores = available_cores()  # decode large pictures; a thread more is for small ones
+        self._cores = usable_cores()  # decode large pictures; a thread more is for small ones
         self._pool = ThreadPoolExecutor(self._cores + 1, thread_name_prefix="decode")
         self._pixels = Room(settings.max_pixels, _DECODES)
         self._explainer = ThreadPoolExecutor(1, thread_name_prefix="explain")
@@ -88,8 +93,10 @@ class ServedModel:
         return min(most, int(most * _SMALLEST) if small else max(pixels, most // self._cores))
 
     def _decode(self, upload: Upload) -> Pixels:
-        most = self.settings.max_pixels
-        return self.bundle.pixels(io.BytesIO(upload.data), upload.name or "picture", most)
+        name, most = upload.name or "picture", self.settings.max_pixels
+        if _has_many_scans(upload.data):
+            raise BadImageError(name, "its JPEG data has too many scans")
+        return self.bundle.pixels(io.BytesIO(upload.data), name, most)
 
     async def predict(self, upload: Upload) -> Prediction:
         """Return what the model says of a picture, or why it can't be read."""
@@ -195,6 +202,24 @@ def _pixels_of(data: bytes) -> int:
     with suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return image.width * image.height
     return 0
+
+
+def _has_many_scans(data: bytes) -> bool:
+    """Return whether the JPEG of these bytes would be decoded over and over (ITU T.81, annex B).
+
+    Each scan of a progressive one goes over all pixels again, and may take a few bytes of the file.
+    Of a TIFF, which may hold many, whatever looks like the begin of a scan counts, ten for one.
+    """
+    if data[:2] in (b"II", b"MM"):
+        return data.count(b"\xff\xda") > 10 * _SCANS
+    found, at = 0, 2
+    while data[:2] == b"\xff\xd8" and (mark := _MARKER.search(data, at)) and found <= _SCANS:
+        kind = data[mark.start() + 1]
+        if kind == _END:
+            break
+        found += kind == _SCAN
+        at = mark.end() + int.from_bytes(data[mark.end() : mark.end() + 2], "big")
+    return found > _SCANS
 
 
 async def _within(

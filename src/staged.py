@@ -79,7 +79,7 @@ def _exchange(new: Path, place: Path, old: Path) -> None:
         place.rename(old)
     try:
         new.rename(place)
-    except OSError:
+    except BaseException:  # a signal, too
         if old.exists():
             old.rename(place)
         raise

@@ -1,11 +1,15 @@
 """Pictures out of a request: a form with files, or JSON with base64; within limits."""
 
+import asyncio
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 FIELD = "files"  # of the form
@@ -60,7 +64,7 @@ async def read_uploads(request: Request, most: int) -> list[Upload]:
         if kind == _FORM:
             found = await _of_form(request, most)
         elif kind == _JSON:
-            found = _of_json(await request.body(), most)
+            found = await asyncio.to_thread(_of_json, await request.body(), most)
         else:
             raise HTTPException(
                 415, f"The body is {kind or 'of no kind'}; send {_FORM} or {_JSON}."
@@ -72,26 +76,46 @@ async def read_uploads(request: Request, most: int) -> list[Upload]:
     return found
 
 
+class _InMemory(MultiPartParser):
+    """Writes no file into the temporary folder: bodies are bounded already."""
+
+    spool_max_size = 0  # without end
+
+
 async def _of_form(request: Request, most: int) -> list[Upload]:
+    limits = {"max_files": most + 1, "max_fields": most + 1}
     try:
-        async with request.form(max_files=most + 1, max_fields=most + 1) as form:
-            parts = form.getlist(FIELD)
-            _require_few(len(parts), most)
-            return [
-                Upload("", part.encode("utf-8", "surrogateescape"))
-                if isinstance(part, str)
-                else Upload(part.filename or "", await part.read())
-                for part in parts
-            ]
-    except HTTPException as error:
-        if error.detail.startswith("Too many"):
+        form = await _InMemory(request.headers, request.stream(), **limits).parse()
+    except MultiPartException as error:
+        if error.message.startswith("Too many"):
             raise _too_many(f"More than {most}", most) from error
-        raise
+        raise HTTPException(400, error.message) from error
     except (ValueError, KeyError, UnicodeError) as error:  # parsers of headers
         raise HTTPException(400, "The form is damaged.") from error
+    try:
+        return await _of_parts(form.getlist(FIELD), most)
+    finally:
+        await form.close()
+
+
+async def _of_parts(parts: Sequence[UploadFile | str], most: int) -> list[Upload]:
+    _require_few(len(parts), most)
+    return [
+        Upload("", part.encode("utf-8", "surrogateescape"))
+        if isinstance(part, str)
+        else Upload(_sendable(part.filename or ""), await part.read())
+        for part in parts
+    ]
+
+
+def _sendable(name: str) -> str:
+    """Return a name that UTF-8 can say; a form may be of any charset."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _of_json(body: bytes, most: int) -> list[Upload]:
+    if body.count(b",") > 2 * most:  # of a text, one: data:image/png;base64,...
+        raise _too_many(f"More than {most}", most)
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -4,6 +4,7 @@ N pictures, C classes; M of the N are shown, D features.
 """
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import numpy.typing as npt
 from src.errors import UserError
 
 MOST_BYTES = 500_000_000  # unpacked
-_FAULTS = (OSError, ValueError, LookupError, EOFError, MemoryError, zipfile.BadZipFile)
+_FAULTS = (
+    OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 _OF_SHOWN = ("features", "shown", "jpeg", "ends")
 
 Arrays = dict[str, npt.NDArray[Any]]

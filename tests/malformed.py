@@ -129,13 +129,24 @@ def wrong_type(draw: random.Random, picture: bytes) -> bytes:
 
 
 @_kind
+def odd_charset(draw: random.Random, picture: bytes) -> bytes:
+    name = draw.choice(["+2AA-", "\\ud800", "a", "\u00ff"])
+    kind = draw.choice(
+        ["utf-7", "unicode_escape", "utf-16", "idna", "nobody-knows", "rot13", "hex"]
+    )
+    body = _part(picture[:40], name) + b"--b--\r\n"
+    return request(body, f"multipart/form-data; boundary=b; charset={kind}", path=_path(draw))
+
+
+@_kind
 def broken_json(draw: random.Random, picture: bytes) -> bytes:
     text = base64.b64encode(picture[:60]).decode()
     bodies = [
         b"{", b"null", b"[" * 50_000, b'{"pictures": "x"}', b'{"pictures": [null]}', b"1e999",
         json.dumps({"pictures": [text[:-1]]}).encode(), json.dumps({"pictures": [text]}).encode(),
         json.dumps({"pictures": [""] * 50}).encode(), b"\xff\xfe\x00", b'{"pictures": ["\\ud800"]}',
-        b'{"pictures": ["data:,"]}', b'{"pictures": {"0": "x"}}',
+        b'{"pictures": [' + b"[]," * 300_000 + b"[]]}", b'{"pictures": ["data:,"]}',
+        b'{"pictures": {"0": "x"}}',
     ]  # fmt: skip
     return request(draw.choice(bodies))
 

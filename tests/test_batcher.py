@@ -125,3 +125,19 @@ async def _fill(room: Room) -> None:
 
 def test_room_for_what_fits() -> None:
     asyncio.run(_fill(Room(10, 2)))
+
+
+async def _cancelled_while_room_is_given() -> None:
+    room = Room(1, 2)
+    await room.take(1)
+    gone = asyncio.ensure_future(room.take(1))
+    await asyncio.sleep(0)
+    gone.cancel()
+    room.give(1)  # before the cancelled one has woken
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    await asyncio.wait_for(room.take(1), 5)
+
+
+def test_room_is_not_given_to_one_that_gave_up() -> None:
+    asyncio.run(_cancelled_while_room_is_given())

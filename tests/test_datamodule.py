@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src import cores as cores_module
 from src.data import audit, workers
 from src.data import loader as loader_module
 from src.data.datamodule import DataModule
@@ -571,12 +572,12 @@ def test_cores_that_a_container_allows(
     text: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(workers, "CGROUP", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores_module, "CGROUP", tmp_path / "cpu.max")
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
-    assert workers.usable_cores() == cores
-    monkeypatch.setattr(workers, "CGROUP", tmp_path / "none")
-    assert workers.usable_cores() == 8
+    assert cores_module.usable_cores() == cores
+    monkeypatch.setattr(cores_module, "CGROUP", tmp_path / "none")
+    assert cores_module.usable_cores() == 8
 
 
 @pytest.mark.parametrize("cache", [True, False])

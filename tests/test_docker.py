@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.bundles import write_bundle
 from tests.helpers import ROOT, require_module
+from tests.server import serving
 
 FILES = ("Dockerfile", "serve.Dockerfile")
 
@@ -119,11 +122,15 @@ def test_the_server_command_is_one() -> None:
     assert (options.host, options.port, str(options.bundle)) == ("0.0.0.0", 8000, "/bundle")
 
 
-def test_the_health_check_asks_the_server() -> None:
+def test_the_health_check_asks_the_server(tmp_path: Path) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime", "fastapi", "uvicorn", "python_multipart"):
+        require_module(name)
+    bundle = write_bundle(tmp_path / "b", ["blue", "red"], [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     (rest,) = rest_of("serve.Dockerfile", "HEALTHCHECK")
     words = json.loads(rest[rest.index("[") :])
     assert words[:2] == ["python", "-c"]
     assert "http://127.0.0.1:8000/health" in words[2]
-    code = words[2].replace(":8000", ":1")  # where nobody answers
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
-    assert ended.returncode == 1
+    with serving(bundle) as server:
+        for port, code in ((server.port, 0), (1, 1)):  # where nobody answers
+            command = [sys.executable, "-c", words[2].replace(":8000", f":{port}")]
+            assert subprocess.run(command, capture_output=True, timeout=60).returncode == code

@@ -47,8 +47,9 @@ def test_a_file_whose_name_looks_like_a_pattern() -> None:
 
 
 def test_a_table_is_relative_to_its_folder() -> None:
-    Path("b/list.csv").write_text("label,path\nbee,1.jpg\nbee,../a.png\n,\n", "utf-8-sig")
-    assert listed(["b/list.csv"]) == [*native("b/1.jpg", "b/../a.png"), ""]
+    rows = "label, Path \nbee,1.jpg\nbee,..\\a.png\nbee,no.png\n,\n"
+    Path("b/list.csv").write_text(rows, "utf-8-sig")
+    assert listed(["b/list.csv"]) == [*native("b/1.jpg", "a.png", "b/no.png"), ""]
 
 
 def test_standard_input_keeps_spaces() -> None:
@@ -57,6 +58,12 @@ def test_standard_input_keeps_spaces() -> None:
         " b ",
         "a.png",
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_that_leads_nowhere_is_a_file_that_can_not_be_read() -> None:
+    Path("gone.jpg").symlink_to("nowhere")
+    assert listed(["gone.jpg", "a.png"]) == ["gone.jpg", "a.png"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -93,7 +100,10 @@ def test_what_the_program_writes_is_no_picture() -> None:
         (["*.gif"], r"\*\.gif: nothing matches this pattern"),
         (["empty"], r"there is no picture to predict"),
         (["-"], r"there is no picture to predict"),
-        (["bad.csv"], r"bad\.csv has no column path; it has file, label"),
+        (
+            ["bad.csv"],
+            r"bad\.csv has no column 'path'\. Its first line names .* 'file', 'label'",
+        ),
     ],
 )
 def test_mistakes(words: list[str], message: str) -> None:

@@ -70,3 +70,17 @@ def test_what_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(validation_file, "MOST_BYTES", 500)
     with pytest.raises(UserError, match=r"it holds [\d,]+ bytes; 500 are read"):
         read(tmp_path, arrays())
+
+
+@pytest.mark.parametrize(("at", "value"), [(6, 1), (8, 97)], ids=["encrypted", "unknown method"])
+def test_an_archive_of_another_kind(at: int, value: int, tmp_path: Path) -> None:
+    """Flags and method of each file in the archive's own list (APPNOTE 4.3.12)."""
+    read(tmp_path, arrays())
+    data = bytearray((tmp_path / "v.npz").read_bytes())
+    start = data.find(b"PK\x01\x02")
+    while start >= 0:
+        data[start + at + 2] = value
+        start = data.find(b"PK\x01\x02", start + 1)
+    (tmp_path / "v.npz").write_bytes(data)
+    with pytest.raises(UserError, match=r"v\.npz is damaged .*Export the run again"):
+        read_validation(tmp_path / "v.npz", 2, 4)

@@ -78,7 +78,7 @@ def _add_classes(
 def _no_classes(root: Path, prefix: str) -> UserError:
     """Return the error for a folder, the root or a split in it, that holds no class folders."""
     folder = root / prefix
-    files = sorted(entry.name for entry in _scan(str(folder)) if not _is_system(entry.name))
+    files = sorted(entry.name for entry in _scan(str(folder)) if not is_system(entry.name))
     found = f"{len(files):,} files, {files[0]} among them" if files[1:] else "nothing"
     found = f"1 file, {files[0]}" if len(files) == 1 else found
     layout = f"{folder}/<class>/<picture>"
@@ -117,7 +117,8 @@ def _check_names(root: Path, deep: set[str], top: Sequence[str], splits: Sequenc
         )
 
 
-def _is_system(name: str) -> bool:
+def is_system(name: str) -> bool:
+    """Return whether a file or folder is hidden, or made by the system unasked."""
     return name[0] == "." or name.lower() in _SYSTEM_NAMES
 
 
@@ -136,11 +137,11 @@ def _scan(folder: str) -> list["os.DirEntry[str]"]:
 
 def _subfolders(folder: Path) -> list[str]:
     entries = _scan(str(folder))
-    return sorted(e.name for e in entries if not _is_system(e.name) and _is_folder(e))
+    return sorted(e.name for e in entries if not is_system(e.name) and _is_folder(e))
 
 
 def _count_system_names(folder: Path) -> int:
-    return sum(_is_system(entry.name) for entry in _scan(str(folder)))
+    return sum(is_system(entry.name) for entry in _scan(str(folder)))
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -170,7 +171,7 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], files: list[str]) ->
     """
     passed_over = 0
     for entry in sorted(_scan(folder), key=attrgetter("name")):
-        if _is_system(entry.name):
+        if is_system(entry.name):
             passed_over += 1
         elif _is_folder(entry):
             is_link = entry.is_symlink()

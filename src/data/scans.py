@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from src.cores import usable_cores
 from src.data import remembered
 from src.data.home import alone, cache_home
 from src.data.remembered import UNREADABLE, Keys, Scan
-from src.data.workers import usable_cores
 from src.preprocess import BadImageError, decode, orientation_of, to_upright_rgb
 
 MAX_THREADS = 16  # each holds one decoded picture; more hardly help

@@ -169,18 +169,27 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]
 def resolve(root: Path, value: str) -> tuple[str, bool]:
     """Find the file that a CSV's `path` means; return its path as listings hold it.
 
-    Tried as it stands, then with Windows separators, then both without outer blanks. The path is
-    posix, and relative to `root` where the file lies inside.
+    Returns:
+        The path, posix and relative to `root` where the file lies inside; whether it is there.
+    """
+    path, there = located(root, value)
+    return _relative(root, path), there
+
+
+def located(root: Path, value: str) -> tuple[str, bool]:
+    """Find the file that a CSV's `path` means, in a folder.
+
+    Tried as it stands, then with Windows separators, then both without outer blanks.
 
     Returns:
-        The path, and whether there is such a file.
+        The path, with the folder before it; whether there is such a file.
     """
     windows = value.replace("\\", "/")
     for candidate in dict.fromkeys((value, windows, value.strip(), windows.strip())):
         path = os.path.normpath(os.path.join(root, candidate))
         if os.path.isfile(path):
-            return _relative(root, path), True
-    return _relative(root, os.path.normpath(os.path.join(root, windows.strip()))), False
+            return path, True
+    return os.path.normpath(os.path.join(root, windows.strip())), False
 
 
 def _relative(root: Path, path: str) -> str:

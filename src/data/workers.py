@@ -1,27 +1,18 @@
 """Who decodes and augments: how many, how their processes start, which signals they heed."""
 
-import math
 import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup/cpu.max")
+from src.cores import usable_cores
+
 _FEW = 4  # threads hold the interpreter's lock by turns: two make 1.4 times the pictures of one
 
 
 def start_method() -> str:
     """Return how workers start: forking is quick and shares memory, and is safe on Linux alone."""
     return "fork" if sys.platform == "linux" else "spawn"
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on: a container may allow fewer than there are."""
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    return max(1, min(cores, _quota(CGROUP)))
 
 
 def own_cores(processes: int) -> int:
@@ -32,15 +23,6 @@ def own_cores(processes: int) -> int:
 def few(cores: int) -> int:
     """Return how many of these cores make batches where nobody has measured: threads or workers."""
     return min(_FEW, cores)
-
-
-def _quota(file: Path) -> int:
-    """Return the cores that a control group allows (Linux, version 2), rounded up."""
-    try:
-        most, period = file.read_text("ascii").split()
-        return math.ceil(int(most) / int(period))
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return sys.maxsize
 
 
 def start_worker(worker_id: int) -> None:

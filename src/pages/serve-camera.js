@@ -26,6 +26,7 @@ export function useCamera(taken) {
     box.showModal();
     try {
       const opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      end(); // of one that was asked for before
       stream = opened;
       if (!box.open) return end(); // closed while the question stood
       video.srcObject = stream;

@@ -17,6 +17,7 @@ const page = { about: null, decision: null, bars: null, threshold: null, items: 
 // What the model is
 
 async function begin() {
+  page.lost = false;
   try {
     page.about = await ask("metadata");
   } catch (error) {
@@ -24,7 +25,6 @@ async function begin() {
     put("name", "Not connected");
     return problem(error.message);
   }
-  page.lost = false;
   problem("");
   const { preprocessing, threshold } = page.about;
   page.decision = new Decision(preprocessing.classes, threshold);

@@ -9,12 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from src.bundle import Bundle
+from src.bundle import Bundle, digest
 from src.bundle_record import Record
 from src.errors import UserError
 from src.predict import main, predictions
@@ -311,6 +312,34 @@ class TestMistakes:
         with pytest.raises(UserError, match=r"model\.onnx is missing\. Copy the whole bundle"):
             Bundle(bundle)
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda model: b"no model", r"model\.onnx can't be opened: "),
+            (lambda model: model.replace(b"\x06pixels", b"\x06pictus"),
+             r"model\.onnx has no pixels; it has pictus, probabilities, features\. Export"),
+            (lambda model: model.replace(b"\x0dprobabilities", b"\x0dprobabilitiez"),
+             r"model\.onnx has no probabilities; it has pixels, "),
+        ],
+    )  # fmt: skip
+    def test_a_model_of_another_kind(
+        self, change: Callable[[bytes], bytes], message: str, bundle: Path
+    ) -> None:
+        path = bundle / "model.onnx"
+        path.write_bytes(change(path.read_bytes()))
+        about = json.loads((bundle / "bundle.json").read_text())
+        about["files"]["model.onnx"]["sha256"] = digest(path)
+        (bundle / "bundle.json").write_text(json.dumps(about))
+        with pytest.raises(UserError, match=message):
+            Bundle(bundle)
+
+    def test_a_record_that_is_too_large(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("src.bundle_record._MOST_BYTES", 10)
+        with pytest.raises(UserError, match=r"can't be read: it has more than 10 bytes"):
+            Record.read(bundle)
+
     def test_a_model_that_was_not_exported(self, bundle: Path) -> None:
         about = json.loads((bundle / "bundle.json").read_text())
         del about["files"]["model.int8.onnx"]
@@ -361,8 +390,9 @@ class TestMistakes:
         with pytest.raises(UserError, match=rf"bundle\.json is damaged \(ValueError: .*{message}"):
             Record.read(bundle)
 
-    def test_a_record_that_is_no_json(self, bundle: Path) -> None:
-        (bundle / "bundle.json").write_bytes(b"\xff{")
+    @pytest.mark.parametrize("data", [b"\xff{", b"[" * 100_000], ids=["no text", "too deep"])
+    def test_a_record_that_is_no_json(self, data: bytes, bundle: Path) -> None:
+        (bundle / "bundle.json").write_bytes(data)
         with pytest.raises(UserError, match=r"bundle\.json can't be read: "):
             Record.read(bundle)
 

@@ -174,6 +174,30 @@ class TestRefusals:
         assert answer.status == 422
         assert re.fullmatch(detail + ".*", answer.json["detail"])
 
+    def test_a_jpeg_that_is_decoded_over_and_over(self, server: Server) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
+        data = file.getvalue()
+        assert server.send(("good.jpg", data)).status == 200
+        last = data[data.rindex(b"\xff\xda") : -2]
+        answer = server.send(("many.jpg", data[:-2] + 200 * last + data[-2:]))
+        assert answer.status == 422
+        assert answer.json["detail"] == "many.jpg: its JPEG data has too many scans."
+
+    def test_names_in_any_charset(self, server: Server, picture: bytes) -> None:
+        body, _ = form(("+2AA-.png", picture))  # half of a pair
+        kind = "multipart/form-data; boundary=a-boundary-that-no-picture-holds; charset=utf-7"
+        answer = server.ask("POST", "/predict", body, {"Content-Type": kind})
+        assert answer.status == 200
+        assert answer.json["predictions"][0]["name"] == "?.png"
+
+    def test_json_of_many_small_things(self, server: Server) -> None:
+        body = b'{"pictures": [' + b"[]," * 1000 + b"[]]}"
+        answer = server.ask("POST", "/predict", body, {"Content-Type": "application/json"})
+        assert (answer.status, answer.json["detail"]) == (
+            413, "More than 4 pictures were sent; a request takes 4 at most."
+        )  # fmt: skip
+
     def test_a_truncated_picture(self, server: Server, picture: bytes) -> None:
         answer = server.send(("x.png", picture[: len(picture) // 2]))
         assert answer.status == 422
@@ -344,6 +368,15 @@ class TestSlowClients:
     @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nHost: loc"], ids=["none", "half"])
     def test_no_whole_head(self, data: bytes, hasty: Server) -> None:
         assert first_of(hasty, data) == b""
+
+    def test_a_body_whose_rest_never_comes_after_the_answer(self, hasty: Server) -> None:
+        head = b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as raw:
+            raw.sendall(head)
+            assert raw.recv(4096).startswith(b"HTTP/1.1 404")
+            raw.sendall(b"x")
+            while raw.recv(4096):  # until the server ends it
+                pass
 
     @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux ends them")
     def test_answers_that_nobody_reads(self, hasty: Server) -> None:
@@ -516,6 +549,29 @@ class TestMistakes:
         assert "model.onnx is not the file that bundle.json was written with" in (
             capsys.readouterr().err
         )
+
+
+def test_no_upload_is_written_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.requests import Request
+
+    from src.uploads import read_uploads
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    data = bytes(3_000_000)
+    body, headers = form(("a.png", data))
+    scope = {
+        "type": "http", "method": "POST",
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    (upload,) = asyncio.run(read_uploads(Request(scope, receive), 1))
+    assert upload.data == data
 
 
 def test_threads_end_with_the_server(exported: Path, picture: bytes) -> None:

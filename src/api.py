@@ -78,11 +78,17 @@ def _add_answers(app: FastAPI, model: ServedModel) -> None:
         return Predictions(predictions=list(found))
 
     @app.post("/explain", responses=_REFUSALS, openapi_extra=body)
-    async def explain(request: Request) -> Explanation:
-        """Tell what drives the decision on the first picture: how it falls with parts hidden."""
+    async def explain(request: Request, of: str | None = None) -> Explanation:
+        """Tell what drives the decision on the first picture: how it falls with parts hidden.
+
+        `of` names a class; without it, the predicted one is explained. 422 for a class that the
+        model does not know.
+        """
+        if of is not None and of not in model.bundle.classes:
+            raise HTTPException(422, "The model knows no class of that name.")
         uploads = await read_uploads(request, most)
         try:
-            return await _while_there(request, model.explain(uploads[0]))
+            return await _while_there(request, model.explain(uploads[0], of))
         except BadImageError as error:
             raise HTTPException(422, _sentence(uploads[0].name, error.reason)) from None
 

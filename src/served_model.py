@@ -124,16 +124,22 @@ class ServedModel:
             error=None,
         )
 
-    async def explain(self, upload: Upload) -> Explanation:
-        """Return what drives the decision; raises BadImageError."""
+    async def explain(self, upload: Upload, of: str | None = None) -> Explanation:
+        """Return what drives the decision for a class, the predicted one by None.
+
+        Raises:
+            BadImageError: it is no picture.
+        """
         pixels = await self.pixels(upload)
         shares = await self.shares(pixels)
         told = self._told(upload.name, shares)
-        target = self.bundle.classes.index(str(told.predicted_class))
+        explained = str(told.predicted_class) if of is None else of
+        target = self.bundle.classes.index(explained)
         seen = await self._seen(pixels, target, float(shares[target]))
         return Explanation(
             prediction=told,
             picture=await self.aside(_png, pixels),
+            explained_class=explained,
             falls=seen.falls.round(4).tolist(),
             lowest=seen.lowest,
             part=Part(**seen.part._asdict()),

@@ -258,9 +258,10 @@ class TestPictures:
     def test_back_and_forth_asks_once(self, tab: Tab, server: Server) -> None:
         """A picture that is selected again while its explanation is awaited asks for no other."""
         held: list[Any] = []
-        tab.page.route("**/explain", lambda one: held.append(one))
+        tab.page.route("**/explain*", lambda one: held.append(one))
         tab.open(server).choose(("1.png", picture()), ("2.png", picture(BLUE)))
         tab.shows("#strip li:nth-child(2)", "blue")
+        tab.shows("#tally", "2 pictures: 1 red, 1 blue")
         for k in (1, 0, 1, 0):
             tab["#strip button"].nth(k).click()
         tab.page.wait_for_timeout(200)
@@ -387,10 +388,23 @@ class TestThreshold:
             assert tab.counts() == ["Accuracy of the named 100.0 % 3 of 3", "Named 60.0 % 3 of 5"]
             tab.shows("#decision", f"unsure perhaps red, {100 * share:.1f} %")
 
+    def test_what_drove_it_follows(self, tab: Tab, server: Server) -> None:
+        """Of the class that is named by now, and so do the words below the neighbours."""
+        tab.open(server).choose(("red.png", picture())).explained()
+        tab.shows("#lowest", "takes red from 98.2 % to ")
+        tab["#threshold"].fill("0.99")
+        tab.shows("#decision", "blue 1.8 %")
+        tab.shows("#lowest", "whichever is hidden, blue stays at 1.8 % or more.")
+        assert tab["#hottest"].is_hidden()
+        names = tab["#neighbours figcaption"].all_inner_texts()
+        assert [" ".join(name.split()) for name in names[:3]] == ["red named blue"] * 3
+        tab["#threshold-back"].click()
+        tab.shows("#lowest", "takes red from 98.2 % to ")
+
     def test_many_classes(self, tab: Tab, bundles: Path) -> None:
         """Eight bars, the rest as a number; the worst confusions as a list."""
         with serving(bundles / "many") as found:
-            tab.open(found).choose(("red.png", picture()))
+            tab.open(found).choose(("red.png", picture())).explained()
             tab.shows("#decision", "class 13 63.2 %")  # 1 - exp(-1)
             assert tab["#bars li"].count() == 8
             tab.shows("#more", "and 6 more")

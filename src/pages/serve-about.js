@@ -24,7 +24,7 @@ export function introduce({ run, network, parameters, preprocessing, scores, par
     const box = add(byId("scores"), "div");
     add(box, "dt", {}, `${capital(KINDS[split])} accuracy`);
     add(box, "dd", {}, percent(found.accuracy));
-    const [low, high] = found.accuracy_interval ?? [];
+    const [low, high] = Array.isArray(found.accuracy_interval) ? found.accuracy_interval : [];
     const range = low == null ? "" : `${(100 * low).toFixed(1)} to ${percent(high)}, `;
     add(box, "dd", { class: "soft" }, `${range}${count(found.n, "picture")}`);
     if (found.baseline_accuracy == null) continue;

@@ -36,7 +36,7 @@ function form(files) {
   return { method: "POST", body: made };
 }
 
-export const explain = (file) => ask("explain", form([file]));
+export const explain = (file, name) => ask(`explain?of=${encodeURIComponent(name)}`, form([file]));
 
 /** Return an answer for each file: a prediction, or a Refused. */
 export async function predict(files) {

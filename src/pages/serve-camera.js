@@ -49,6 +49,9 @@ export function useCamera(taken) {
   }
 
   byId("camera").hidden = false;
+  navigator.mediaDevices.enumerateDevices?.().then((all) => {
+    byId("camera").hidden = !all.some((one) => one.kind === "videoinput");
+  }).catch(() => {}); // whoever asks to know finds out
   byId("camera").addEventListener("click", begin);
   video.addEventListener("loadeddata", () => { shoot.disabled = false; shoot.focus(); });
   shoot.addEventListener("click", take);

@@ -37,6 +37,12 @@ export class Decision {
     return share >= threshold ? top : UNSURE;
   }
 
+  /** The class of probabilities, the most probable one where it is unsure. */
+  likely(shares) {
+    const named = this.of(shares);
+    return named === UNSURE ? shares.indexOf(Math.max(...shares)) : named;
+  }
+
   name(index) {
     return index === UNSURE ? "unsure" : this.classes[index];
   }

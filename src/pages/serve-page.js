@@ -29,6 +29,13 @@ export function percent(share) {
   return `${(100 * share).toFixed(1)}\u00a0%`;
 }
 
+/** A name of `most` letters at most, cut in its middle: names differ at both ends. */
+export function short(name, most) {
+  if (name.length <= most) return name;
+  const end = Math.floor((most - 1) / 2);
+  return `${name.slice(0, most - 1 - end)}…${name.slice(-end)}`;
+}
+
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;

@@ -48,7 +48,7 @@ export class Bars {
 /** Fill the words about a prediction. */
 export function showDecision(decision, shares) {
   const named = decision.of(shares), heading = byId("decision");
-  const top = named === UNSURE ? shares.indexOf(Math.max(...shares)) : named;
+  const top = decision.likely(shares);
   const text = named === UNSURE ? `perhaps ${decision.classes[top]}, ${percent(shares[top])}` : percent(shares[named]);
   heading.replaceChildren(document.createTextNode(`${decision.name(named)} `));
   heading.classList.toggle("unsure", named === UNSURE);
@@ -60,7 +60,7 @@ export function showDecision(decision, shares) {
 /** Say how far the class of the whole picture has moved under the square. */
 export function showMoved(decision, before, after) {
   if (!after) return put("moved", "");
-  const told = decision.of(before), k = told === UNSURE ? before.indexOf(Math.max(...before)) : told;
+  const told = decision.of(before), k = decision.likely(before);
   const now = decision.of(after);
   const turned = now === told ? "" : ` It is now ${now === UNSURE ? "unsure" : `named ${decision.classes[now]}`}.`;
   const same = percent(after[k]) === percent(before[k]);
@@ -71,26 +71,36 @@ export function showMoved(decision, before, after) {
 
 /** Say what drove the decision, or that no part did alone. */
 export function showWhy(found, classes, probabilities) {
-  const name = found.prediction.predicted_class, share = probabilities[classes.indexOf(name)];
+  const name = found.explained_class, share = probabilities[classes.indexOf(name)];
   const little = share - found.lowest < 0.01;
   put("lowest", little
     ? `No part matters alone: whichever is hidden, ${name} stays at ${percent(found.lowest)} or more.`
     : `Hiding the part that matters most takes ${name} from ${percent(share)} to ${percent(found.lowest)}.`);
+  byId("hottest").hidden = little;
   byId("why").hidden = false;
 }
 
+/** @param look Is called with the number and the class of one that is looked at. */
 export function showNeighbours(found, look) {
   const box = byId("neighbours");
   box.replaceChildren();
   byId("alike").hidden = !found.length;
   for (const one of found) {
-    const wrong = one.label !== one.predicted_class;
-    const figure = add(box, "figure", { title: wrong ? `${one.label}, named ${one.predicted_class}` : one.label });
+    const figure = add(box, "figure");
     const button = add(figure, "button", { type: "button", class: "picture", "aria-label": `Look at this ${one.label}` });
     add(button, "img", { src: `validation/${one.id}`, alt: "" });
     button.addEventListener("click", () => look(one.id, one.label));
     const caption = add(figure, "figcaption");
     add(caption, "b", {}, one.label);
-    if (wrong) add(caption, "span", { class: "wrong" }, `named ${one.predicted_class}`);
+    add(caption, "span", { class: "wrong" });
   }
+}
+
+/** Say under each neighbour what it is named, where that is wrong: `names` in their order. */
+export function nameNeighbours(found, names) {
+  [...byId("neighbours").children].forEach((figure, k) => {
+    const told = names[k] === found[k].label ? "" : `named ${names[k]}`;
+    figure.title = told ? `${found[k].label}, ${told}` : found[k].label;
+    figure.querySelector(".wrong").textContent = told;
+  });
 }

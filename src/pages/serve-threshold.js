@@ -1,10 +1,12 @@
 // The threshold: what the validation pictures come to while it moves.
 
 import { UNSURE } from "./serve-decide.js";
-import { add, byId, capital, count, kept, percent, put } from "./serve-page.js";
+import { add, byId, capital, count, kept, percent, put, short } from "./serve-page.js";
 
 const MATRIX = 12; // classes; of more, the worst confusions are listed
 const SMALL = 4; // classes; of more, the matrix is as wide as the page and its heads are upright
+const WIDE = 40; // letters of all names together: of more, too
+const NARROW = matchMedia("(max-width: 700px)");
 const WORST = 10;
 const BINS = 40, WIDTH = 400, HALF = 44; // of the crowd, in units of its drawing
 
@@ -41,14 +43,21 @@ export class Threshold {
       : `A picture whose best class has less than this probability is left unsure. See what that makes of the ${held}`);
     put("threshold-word", two ? `Named ${classes[1]} from` : "A class is named from");
     put("crowd-key", two
-      ? `Each bar is a share of the ${kept.kind} pictures: ${classes[1]} above the line, ${classes[0]} below it; wrongly named ones in red. The dot is your picture.`
-      : `Each bar is a share of the ${kept.kind} pictures: rightly named ones above the line, wrongly named ones below it, unsure ones pale. The dot is your picture.`);
+      ? `Each bar is a share of the ${kept.kind} pictures: ${classes[1]} above the line, ${classes[0]} below it; wrongly named ones in red.`
+      : `Each bar is a share of the ${kept.kind} pictures: rightly named ones above the line, wrongly named ones below it, unsure ones pale.`);
   }
 
   /** Mark where the picture that is looked at stands; null for none. */
   look(shares) {
     this.mark = shares && (this.decision.two ? shares[1] : Math.max(...shares));
+    byId("crowd-dot").hidden = !shares;
     if (this.known.labels.length) this.#drawMark();
+  }
+
+  /** What a kept picture, as GET /validation/{id} shows it, is named. */
+  named(id) {
+    const row = this.known.shown[id], { decision, known } = this;
+    return decision.name(decision.named(known.tops[row], known.probabilities[row]));
   }
 
   draw() {
@@ -90,7 +99,8 @@ export class Threshold {
   }
 
   #drawMatrix(matrix) {
-    const { classes } = this.decision, C = classes.length, many = C > SMALL;
+    const { classes } = this.decision, C = classes.length, most = NARROW.matches ? 14 : 28;
+    const many = C > SMALL || classes.join("").length > WIDE;
     const ends = matrix.some((row) => row[C]) ? [...classes.keys(), C] : [...classes.keys()];
     const table = document.createElement("table");
     table.className = many ? "confusion many" : "confusion";
@@ -101,12 +111,13 @@ export class Threshold {
     add(head, "td");
     for (const k of ends) {
       const name = k === C ? "unsure" : classes[k];
-      add(add(head, "th", { scope: "col", title: name }), "span", {}, many || k === C ? name : `named ${name}`);
+      add(add(head, "th", { scope: "col", title: name }), "span", {},
+        many ? short(name, 22) : k === C ? name : `named ${name}`);
     }
     const body = add(table, "tbody");
     matrix.forEach((counts, k) => {
       const row = add(body, "tr"), all = sum(counts);
-      add(row, "th", { scope: "row", title: classes[k] }, classes[k]);
+      add(row, "th", { scope: "row", title: classes[k] }, many ? short(classes[k], most) : classes[k]);
       for (const named of ends) this.#drawCell(row, counts[named], all, named === k ? "hit" : named === C ? "none" : "miss");
     });
     byId("confusion").replaceChildren(table);

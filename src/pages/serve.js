@@ -2,17 +2,18 @@
 
 import { introduce, offer, tryOne } from "./serve-about.js";
 import { ask, explain, latest, parts, predict, Refused } from "./serve-ask.js";
-import { Decision, UNSURE } from "./serve-decide.js";
-import { add, byId, percent, problem, put, tell } from "./serve-page.js";
-import { Bars, showDecision, showMoved, showNeighbours, showWhy } from "./serve-result.js";
+import { Decision } from "./serve-decide.js";
+import { byId, problem, put, tell } from "./serve-page.js";
+import { Bars, nameNeighbours, showDecision, showMoved, showNeighbours, showWhy } from "./serve-result.js";
 import { Stage } from "./serve-stage.js";
+import { named, Strip } from "./serve-strip.js";
 import { Threshold } from "./serve-threshold.js";
 import { waysIn } from "./serve-ways.js";
 
 const NARROW = matchMedia("(max-width: 700px)"); // one column: what it sees lies below the head
 
 const page = { about: null, decision: null, bars: null, threshold: null, items: [], shown: null, early: [],
-  lost: false, hidden: null };
+  lost: false, hidden: null, explaining: null, neighbours: [] };
 
 // What the model is
 
@@ -53,14 +54,14 @@ async function take(files) {
   const { limits } = page.about;
   const most = limits.bytes - 2000; // the form around it counts too
   const items = Array.from(files, (file) => ({
-    file, name: file.name || "pasted picture", url: URL.createObjectURL(file), shares: null, explained: null,
+    file, name: file.name || "pasted picture", url: URL.createObjectURL(file), shares: null, explained: new Map(),
     failure: file.size <= most ? null
       : new Refused(`${file.name || "The picture"} has ${(file.size / 1e6).toFixed(1)} MB; ${limits.bytes / 1e6} MB are allowed.`, 413),
   }));
   page.items.push(...items);
   byId("intake").classList.remove("empty");
   byId("clear").hidden = false;
-  drawStrip();
+  strip.add(page.items);
   select(items[0]);
   if (NARROW.matches) byId(page.items.length > 1 ? "strip" : "look").scrollIntoView();
   await Promise.all([items[0].failure ? null : judge([items[0]]), judgeAll(items.slice(1), most)]);
@@ -79,47 +80,23 @@ async function judge(items) {
     if (answer instanceof Error) item.failure = answer;
     else item.shares = classes.map((name) => answer.probabilities[name]);
     item.milliseconds = performance.now() - start;
-    drawThumb(item);
+    strip.draw(item);
     if (item === page.shown) show(item);
   });
-}
-
-function drawStrip() {
-  byId("strip").hidden = page.items.length < 2;
-  for (const item of page.items.filter((one) => !one.thumb)) {
-    const button = add(add(byId("strip"), "li"), "button", { type: "button" });
-    const image = add(button, "img", { src: item.url, alt: "" });
-    image.addEventListener("error", () => { image.hidden = true; });
-    item.thumb = { button, image, name: add(button, "b"), share: add(button, "span") };
-    button.addEventListener("click", () => select(item));
-    drawThumb(item);
-  }
-}
-
-function drawThumb(item) {
-  if (!item.thumb) return;
-  const { button, name, share } = item.thumb, { decision } = page, { failure, shares } = item;
-  const k = shares ? decision.of(shares) : UNSURE;
-  button.classList.toggle("failed", Boolean(failure));
-  name.textContent = failure ? (failure.again ? "no answer" : "refused") : shares ? decision.name(k) : "…";
-  share.textContent = k === UNSURE ? "" : percent(shares[k]);
-  button.setAttribute("aria-label", `${item.name}: ${failure?.message ?? (shares ? named(decision, shares) : "waiting")}`);
-  button.setAttribute("aria-pressed", String(item === page.shown));
-}
-
-function named(decision, shares) {
-  const k = decision.of(shares);
-  return k === UNSURE ? "unsure" : `${decision.classes[k]} ${percent(shares[k])}`;
+  strip.count(page.items);
 }
 
 // The picture that is looked at
+
+const strip = new Strip(page, select);
 
 function select(item) {
   const before = page.shown;
   page.shown = item;
   page.hidden = null; // probabilities under the square
-  if (before) drawThumb(before);
-  drawThumb(item);
+  if (before) strip.draw(before);
+  strip.draw(item);
+  strip.reveal(item);
   byId("look").hidden = false;
   stage.preview(item.url, page.about.preprocessing.resize === "crop", item.name);
   put("file-name", item.name);
@@ -133,6 +110,8 @@ function show(item) {
   byId("look").classList.toggle("failed", Boolean(failure));
   byId("failure").hidden = !failure;
   for (const name of ["why", "alike"]) byId(name).hidden = true;
+  Object.assign(page, { explaining: null, neighbours: [] });
+  byId("neighbours").replaceChildren();
   for (const name of ["bars", "tools", "hint"]) byId(name).hidden = Boolean(failure);
   page.threshold?.look(shares);
   if (failure) return fail(failure);
@@ -161,31 +140,40 @@ function fail(failure) {
   tell(failure.message);
 }
 
-async function fill(item) { // what drove the decision
-  let found;
+async function fill(item) { // what drove the decision for the class that is named
+  const k = page.decision.likely(item.shares), { explained } = item;
+  page.explaining = k;
   try {
-    item.explained ??= explain(item.file);
-    found = await item.explained;
-    const show = await stage.show(found);
-    if (item !== page.shown) return;
+    if (!explained.has(k)) explained.set(k, explain(item.file, page.decision.classes[k]));
+    const found = await explained.get(k), show = await stage.show(found);
+    if (item !== page.shown || k !== page.explaining) return;
     show();
+    showWhy(found, page.decision.classes, item.shares);
+    showNeighbours(found.neighbours, (id, label) => tryOne(id, label, take));
+    page.neighbours = found.neighbours;
+    renameNeighbours();
   } catch (error) {
-    item.explained = null;
+    explained.delete(k);
     if (item === page.shown) problem(error instanceof Refused ? error.message : `This can't be shown: ${error.message}`);
-    return;
   }
-  showWhy(found, page.decision.classes, item.shares);
-  showNeighbours(found.neighbours, (id, label) => tryOne(id, label, take));
+}
+
+function renameNeighbours() {
+  const { threshold, neighbours } = page;
+  nameNeighbours(neighbours, neighbours.map(({ id, predicted_class: own }) => threshold?.named(id) ?? own));
 }
 
 function redecide() {
   const { decision, shown } = page;
-  for (const item of page.items) drawThumb(item);
+  for (const item of page.items) strip.draw(item);
+  strip.count(page.items);
   if (!shown?.shares) return;
   const shares = page.hidden ?? shown.shares;
   page.bars.draw(shares, showDecision(decision, shares), page.hidden && shown.shares);
   showMoved(decision, shown.shares, page.hidden);
   page.threshold?.look(shares);
+  renameNeighbours();
+  if (page.explaining !== null && decision.likely(shown.shares) !== page.explaining) fill(shown);
 }
 
 const askHidden = latest(async (item) => {
@@ -211,8 +199,8 @@ const stage = new Stage((square) => {
 function clear() {
   for (const item of page.items) URL.revokeObjectURL(item.url);
   Object.assign(page, { items: [], shown: null, hidden: null });
-  byId("strip").replaceChildren();
-  for (const name of ["strip", "look", "clear"]) byId(name).hidden = true;
+  strip.clear();
+  for (const name of ["strip", "tally", "look", "clear"]) byId(name).hidden = true;
   byId("intake").classList.add("empty");
   page.threshold?.look(null);
   problem("");

@@ -49,8 +49,9 @@ class Explanation(BaseModel):
 
     `picture` is what the network sees, a PNG as a data: address. `explained_class` is the one that
     was asked about, else the predicted one. `falls`, 8 by 8, first row on top: by how much its
-    probability falls where that cell is hidden, -1 to 1, below 0 where it rises. `lowest` is that probability, 0 to 1, with `part` hidden, the part that
-    matters most. `neighbours` has the most similar one first; empty without pictures in the bundle.
+    probability falls where that cell is hidden, -1 to 1, below 0 where it rises. `lowest` is that
+    probability, 0 to 1, with `part` hidden, the part that matters most. `neighbours` has the most
+    similar one first; empty without pictures in the bundle.
     """
 
     prediction: Prediction

@@ -45,8 +45,6 @@ class Bundle:
         self.folder = Path(folder)
         self.record = Record.read(self.folder)
         name = self._file_of(variant)
-        if VALIDATION in self.record.files:
-            _check_hash(self.folder / VALIDATION, self.record.files[VALIDATION])
         model = _whole(self.folder / name, self.record.files[name])
         self.variant = variant
         self._session = _session(self.folder / name, model, threads)
@@ -79,10 +77,10 @@ class Bundle:
     def _file_of(self, variant: str) -> str:
         there = [key for key, name in MODELS.items() if name in self.record.files]
         if variant not in there:
-            hint = nearest(variant, there) or f"it has {', '.join(there)}"
+            hint = nearest(variant, there) or f"it has {', '.join(there) or 'none'}"
             raise UserError(
                 f"{self.folder} has no model of the variant {variant!r}: {hint}. "
-                f"python -m src.export RUN --{variant if variant in MODELS else 'int8'} adds one."
+                "Export the run again, with --fp16 or --int8 for those."
             )
         return MODELS[variant]
 
@@ -128,20 +126,23 @@ class Bundle:
 
     @cached_property
     def validation(self) -> dict[str, npt.NDArray[Any]]:
-        """The validation pictures that the bundle holds; empty without any.
+        """The validation pictures that the bundle holds; empty without any, or without their file.
 
         probabilities float32 [N, C], labels int64 [N]; of the M that are shown also
         features float16 [M, D] of unit length, shown int64 [M] (which of the N), jpeg uint8 (one
         file behind the other) and ends int64 [M].
 
         Raises:
-            UserError: they are damaged, or too large.
+            UserError: the file was changed, or is too large.
         """
-        if VALIDATION not in self.record.files:
+        path = self.folder / VALIDATION
+        if VALIDATION not in self.record.files or not path.exists():
             return {}
+        if digest(path) != self.record.files[VALIDATION]:
+            raise _changed(path)
         features = self._shapes()[FEATURES][-1] if self.has_features else None
         known = features if isinstance(features, int) else None
-        return read_validation(self.folder / VALIDATION, len(self.classes), known)
+        return read_validation(path, len(self.classes), known)
 
 
 def unit(vectors: npt.NDArray[Any]) -> Floats:
@@ -168,13 +169,6 @@ def _whole(path: Path, expected: str) -> bytes:
     if sha256(content).hexdigest() != expected:
         raise _changed(path)
     return content
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise _missing(path)
-    if digest(path) != expected:
-        raise _changed(path)
 
 
 def _missing(path: Path) -> UserError:

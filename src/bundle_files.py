@@ -152,8 +152,8 @@ _MIXED = {
     "nearest": "by Pillow, one pixel for each, without mixing any",
 }
 _PICTURES = (
-    "\n`validation.npz` holds small copies of {split} pictures. Leave it out with "
-    "`--no_pictures` if they are not for the eyes of others.\n"
+    "\n`validation.npz` holds small copies of {split} pictures. If they are not "
+    "for the eyes of others, remove the file, or export again with `--no_pictures`.\n"
 )
 
 

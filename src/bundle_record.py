@@ -94,6 +94,9 @@ class Record:
             raise ValueError(f"image_size is {side!r}, not a whole number up to {_LARGEST}")
         if self.threshold is not None and not (len(names) == 2 and 0 <= self.threshold <= 1):
             raise ValueError(f"a threshold of {self.threshold}, and {len(names)} classes")
+        json.dumps(self.about, ensure_ascii=False).encode()  # or no answer could say it
+        if not all(isinstance(found, dict) for found in self.about.get("scores", {}).values()):
+            raise ValueError("scores that are no mappings")
         if leaving := [name for name in self.files if Path(name).name != name]:
             raise ValueError(f"files outside of it: {leaving}")
 

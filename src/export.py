@@ -40,6 +40,10 @@ def main(args: Sequence[str] | None = None) -> int:
     with end_with_message() as outcome:
         quiet_libraries()
         options = parser().parse_args(args)
+        if options.int8 and options.no_parity:
+            raise UserError(
+                "--int8 needs pictures for its ranges; leave out --no_parity, or --int8."
+            )
         onnx_file.require()
         run = open_run(options.run, options.root, options.trust_code)
         out = options.out or run.folder.path / "bundle"
@@ -155,7 +159,9 @@ def _write(folder: Path, run: Trained, trained: Loaded, known: Known | None, opt
     about: dict[str, Any] = {"parity": None, "models": {}, "shown": False}
     about["scores"] = _scores(run, trained.path)
     opened = [Bundle(folder, name) for name in ("fp32", *wanted)]
-    if known is not None:
+    if known is None:
+        print("not compared with the trained network: --no_parity", flush=True)
+    else:
         about["parity"] = _parity(run, trained, known, opened[0])
         about["scores"].setdefault(known.split, scores(known.table, rule.classes, decision))
         about["shown"] = not options.no_pictures and opened[0].has_features
@@ -169,9 +175,8 @@ def _write_variant(name: str, first: Path, folder: Path, known: Known | None) ->
     target = folder / MODELS[name]
     if name == "fp16":
         variants.write_fp16(first, target)
-    elif known is None:
-        raise UserError("--int8 needs pictures for its ranges; leave out --no_parity, or --int8.")
     else:
+        assert known is not None
         places = evenly(len(known.pixels), CALIBRATED)
         variants.write_int8(first, target, known.pixels[places])
 

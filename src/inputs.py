@@ -16,8 +16,10 @@ from typing import TextIO
 from src.data.folders import is_system
 from src.data.tables import located, read_table
 from src.errors import UserError
+from src.predicted import is_table
 
 STANDARD_INPUT = "-"
+_TABLES = (".csv", ".jsonl", ".ndjson", ".part")  # how tables of predictions end
 
 
 def listed(
@@ -26,10 +28,11 @@ def listed(
     """Return the files that words name, in their order; a folder's, sorted by name.
 
     Args:
-        words: A file; a folder, of which every file below is taken but those that begin with a dot
-            or are the system's own, and at the end each folder below that can't be listed; a
-            pattern such as `*.jpg` or `**/*.png`; a CSV with a column `path`, relative to its
-            folder, empty where a row has none; or `-` for standard input, a file in each line.
+        words: A file; a folder, of which every file below is taken but those that begin with a dot,
+            are the system's own or are tables of predictions, and at the end each folder below that
+            can't be listed; a pattern such as `*.jpg` or `**/*.png`; a CSV with a column `path`,
+            relative to its folder, empty where a row has none; or `-` for standard input, a file in
+            each line.
         lines: Standard input; None means that of this process.
         written: Files that the program itself writes: they are left out.
 
@@ -67,6 +70,8 @@ def _of(word: str, lines: TextIO | None) -> Iterable[str]:
     if word == STANDARD_INPUT:
         given = _standard_input() if lines is None else lines
         return [line.rstrip("\r\n") for line in given if line.strip()]
+    if not word:
+        raise UserError("an empty name was given. Give files or folders.")
     path = Path(word)
     if path.is_dir():
         return _below(word)
@@ -84,6 +89,8 @@ def _of(word: str, lines: TextIO | None) -> Iterable[str]:
 
 def _standard_input() -> TextIO:
     """Return standard input with names read as the system writes them, on Windows too."""
+    if sys.stdin is None:
+        raise UserError("standard input is closed, and - stands for it. Give files or folders.")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
     return sys.stdin
@@ -105,8 +112,19 @@ def _below(folder: str) -> Iterator[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_system(name))
-        yield from (os.path.join(place, name) for name in sorted(names) if not is_system(name))
+        paths = (os.path.join(place, name) for name in sorted(names) if not is_system(name))
+        yield from (path for path in paths if not _is_result(path))
     yield from closed
+
+
+def _is_result(path: str) -> bool:
+    """Return whether it is what an earlier prediction has written."""
+    if not path.lower().endswith(_TABLES):
+        return False
+    try:
+        return is_table(Path(path))
+    except OSError:  # its row will say why
+        return False
 
 
 def _of_table(path: Path) -> list[str]:

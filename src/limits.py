@@ -1,6 +1,7 @@
 """What every connection and request of the server must keep to, before anything reads it."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -96,13 +97,16 @@ class Limits:
     ) -> None:
         self.app, self.max_bytes, self.max_seconds, self.hosts = app, max_bytes, max_seconds, hosts
         self.held = 0  # bytes of the bodies under way
+        self.closing: Callable[[], bool] = lambda: False  # whether the server is about to end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body, sending = _Body(receive, self), _Sending(send)
+        if scope["method"] == "HEAD":  # the server leaves out the body
+            scope = {**scope, "method": "GET"}
+        body, sending = _Body(receive, self), _Sending(send, self.closing())
         try:
             async with asyncio.timeout(self.max_seconds):
                 refusal = self._refusal(scope)
@@ -180,8 +184,8 @@ class _Body:
 class _Sending:
     """Passes an answer on, with the headers; knows whether one has begun."""
 
-    def __init__(self, send: Send) -> None:
-        self.send, self.begun = send, False
+    def __init__(self, send: Send, last: bool) -> None:
+        self.send, self.last, self.begun = send, last, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -189,6 +193,8 @@ class _Sending:
             own: list[Any] = [*message.get("headers", ())]
             named = {name for name, _ in own}
             own += [(name, value) for name, value in _HEADERS.items() if name not in named]
+            if self.last and b"connection" not in named:
+                own.append((b"connection", b"close"))
             message = {**message, "headers": own}
         await self.send(message)
 

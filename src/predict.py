@@ -1,51 +1,47 @@
 """Predicts pictures without torch: `python -m src.predict BUNDLE INPUT... [--out FILE]`."""
 
 import argparse
-import contextlib
-import json
-import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
 
+from src import predicted
 from src.bundle import MODELS, MOST_THREADS, Bundle
 from src.cores import usable_cores
-from src.errors import RunFailureError, UserError
+from src.errors import RunFailureError
 from src.failures import Parser, end_with_message
 from src.inputs import listed, require_regular
+from src.predicted import Row
 from src.preprocess import BadImageError, Pixels
-from src.rows import csv_text
 
 PROGRAM = "python -m src.predict"
 _AHEAD = 2  # batches of each thread that may be under way: bounds the memory
 
 UNREADABLE = (OSError, ValueError, MemoryError)  # of one file; ValueError: a name with a NUL byte
 
-Row = tuple[str, str, list[float], str]  # path, class, probabilities, error; of a bad file "", []
-
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command; return 0, 1 if files could not be read, 2 for the user's mistakes."""
     with end_with_message() as outcome:
         options = parser().parse_args(args)
-        _require_place(options.out)
+        predicted.require_place(options.out)
         bundle = Bundle(options.bundle, options.variant, threads=1)
-        written = (options.out, _part(options.out)) if options.out else ()
+        written = (options.out, predicted.part_of(options.out)) if options.out else ()
         paths = listed(options.inputs, written=written)
         threads = options.threads or usable_cores()
         rows = tqdm(
             predictions(bundle, paths, options.batch_size, threads),
             total=len(paths),
             unit="picture",
-            disable=None if options.out else True,
+            disable=None if options.out and sys.stderr else True,
         )
-        bad = _write(options.out, _layout(options), bundle.classes, rows)
+        layout = predicted.layout_of(options.format, options.out)
+        bad = predicted.write(options.out, layout, bundle.classes, rows)
         if bad:
             raise RunFailureError(
                 f"{bad:,} of {len(paths):,} files could not be read; the column error says why."
@@ -94,18 +90,6 @@ def _threads(text: str) -> int:
     if _count(text) > MOST_THREADS:
         raise argparse.ArgumentTypeError(f"{text} are too many; allowed is 1 to {MOST_THREADS}")
     return int(text)
-
-
-def _require_place(out: Path | None) -> None:
-    """Raise UserError if the table can't be written, before any work."""
-    if out is None:
-        return
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder. Give a file in it, such as {out / 'p.csv'}.")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}. Make it, or give another.")
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise UserError(f"--out {out}: nothing can be written into {out.parent}. Give another.")
 
 
 def predictions(
@@ -170,86 +154,6 @@ def _named(bundle: Bundle, pixels: Pixels) -> Iterator[tuple[str, list[float]]]:
     winners = bundle.predicted(shares)
     names = (bundle.classes[winner] for winner in winners)
     return zip(names, shares.astype(np.float64).tolist(), strict=True)
-
-
-Layout = Callable[[Row | None, Sequence[str]], str]  # a row, or None for the head; and the classes
-
-
-def _layout(options: argparse.Namespace) -> Layout:
-    ends = {".jsonl": "jsonl", ".ndjson": "jsonl"}
-    by_name = ends.get(options.out.suffix.lower(), "csv") if options.out else "csv"
-    return _json_line if (options.format or by_name) == "jsonl" else _csv_line
-
-
-def _csv_line(row: Row | None, classes: Sequence[str]) -> str:
-    if row is None:
-        cells = ["path", "predicted_class", *(f"prob_{name}" for name in classes), "error"]
-    else:
-        path, name, shares, error = row
-        numbers = [f"{share:.6f}" for share in shares] or [""] * len(classes)
-        cells = [path, name, *numbers, error]
-    return csv_text([cells])
-
-
-def _json_line(row: Row | None, classes: Sequence[str]) -> str:
-    if row is None:
-        return ""
-    path, name, shares, error = row
-    content = {
-        "path": path,
-        "predicted_class": name or None,
-        "probabilities": dict(zip(classes, shares, strict=True)) if shares else None,
-        "error": error or None,
-    }
-    return json.dumps(content) + "\n"
-
-
-def _write(out: Path | None, layout: Layout, classes: Sequence[str], rows: Iterable[Row]) -> int:
-    """Write the rows as they come; return how many files could not be read.
-
-    A file takes its name when it is whole; until then it ends with .part.
-    """
-    if out is None:
-        sys.stdout.reconfigure(  # type: ignore[union-attr]
-            encoding="utf-8", errors="surrogateescape", newline=""
-        )
-        bad = 0
-        with _closed_early():
-            bad = _write_to(sys.stdout, layout, classes, rows)
-        return bad
-    part = _part(out)
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        bad = _write_to(file, layout, classes, rows)
-    if part != out:
-        part.replace(out.resolve())
-    return bad
-
-
-def _part(out: Path) -> Path:
-    """Return what is written; a device or a pipe is written itself, a link's target replaced."""
-    if out.exists() and not out.is_file():
-        return out
-    target = out.resolve()
-    return target.with_name(f"{target.name}.part")
-
-
-@contextlib.contextmanager
-def _closed_early() -> Iterator[None]:
-    """End in silence where whoever reads standard output has seen enough, such as `head`."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write_to(file: TextIO, layout: Layout, classes: Sequence[str], rows: Iterable[Row]) -> int:
-    file.write(layout(None, classes))
-    bad = 0
-    for row in rows:
-        file.write(layout(row, classes))
-        bad += bool(row[3])
-    return bad
 
 
 if __name__ == "__main__":

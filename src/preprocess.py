@@ -126,19 +126,21 @@ class Preprocessing:
 
 
 @contextmanager
-def _bad_image_errors(name: FilePath, file: BinaryIO | None = None) -> Iterator[None]:
+def _bad_image_errors(
+    name: FilePath, file: BinaryIO | None = None, most: int = MAX_PIXELS
+) -> Iterator[None]:
     """Turn whatever Pillow throws at a bad file into BadImageError; lack of memory stays."""
     try:
         yield
     except (MemoryError, BadImageError):
         raise
     except Exception as error:
-        raise BadImageError(name, _reason(error, file)) from error
+        raise BadImageError(name, _reason(error, file, most)) from error
 
 
-def _reason(error: Exception, file: BinaryIO | None) -> str:
+def _reason(error: Exception, file: BinaryIO | None, most: int) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return _too_many(MAX_PIXELS)
+        return _too_many(most)
     if isinstance(error, UnidentifiedImageError) and file is not None:
         file.seek(0)
         return "broken header" if file.read(4).startswith(_SIGNATURES) else "not a picture"
@@ -184,11 +186,12 @@ def _decode(file: BinaryIO, name: FilePath, max_pixels: int) -> Image.Image:
     if not file.read(1):
         raise BadImageError(name, "empty file")
     file.seek(0)
-    with _bad_image_errors(name, file):
+    most = min(max_pixels, MAX_PIXELS)
+    with _bad_image_errors(name, file, most):
         image = Image.open(file, formats=FORMATS)
         # Again here, because Pillow's own limit is a global that anybody may switch off.
-        if image.width * image.height > min(max_pixels, MAX_PIXELS):
-            raise BadImageError(name, _too_many(min(max_pixels, MAX_PIXELS)))
+        if image.width * image.height > most:
+            raise BadImageError(name, _too_many(most))
         try:
             image.load()
         except OSError as error:

@@ -106,8 +106,9 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
         options.max_seconds,
         _hosts(host, options.host),
     )
+    app = make_app(bundle, settings)
     config = uvicorn.Config(
-        make_app(bundle, settings),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -118,8 +119,10 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
         timeout_graceful_shutdown=max(_DRAIN_SECONDS, math.ceil(options.max_seconds)),
         limit_concurrency=MOST_CONNECTIONS + 1,
     )
+    server = uvicorn.Server(config)
+    app.closing = lambda: server.should_exit
     print(f"http://{host}:{port}", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    server.run(sockets=[listening])
 
 
 def _as_in_url(address: str) -> str:

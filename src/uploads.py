@@ -138,7 +138,8 @@ def _too_many(told: str, most: int) -> HTTPException:
 
 def _bytes_of(text: str) -> bytes:
     head, comma, rest = text.partition(",")
+    packed = "".join((rest if comma and head.startswith("data:") else text).split())  # of lines
     try:
-        return base64.b64decode(rest if comma and head.startswith("data:") else text, validate=True)
+        return base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise HTTPException(422, "A picture is no base64.") from error

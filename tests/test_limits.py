@@ -72,6 +72,20 @@ def test_a_body_that_is_too_large() -> None:
     assert asked(slow, **{"content-length": "1001"}) == (413, text)
 
 
+def test_the_last_answers_end_their_connection() -> None:
+    from src.limits import _Sending
+
+    for last in (False, True):
+        sent: list[Any] = []
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        asyncio.run(_Sending(send, last)(start))
+        assert ((b"connection", b"close") in sent[0]["headers"]) == last
+
+
 def test_another_name() -> None:
     assert asked(slow, host="evil.example") == (400, "This server goes by another name.")
 

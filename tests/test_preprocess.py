@@ -266,6 +266,13 @@ def test_too_many_pixels_whatever_pillows_global_limit_says(tmp_path, monkeypatc
         open_rgb(tmp_path / "a.png")
 
 
+def test_the_limit_that_is_told_is_the_one_that_holds(tmp_path, monkeypatch):
+    Image.fromarray(noise(40, 50)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses it before we do
+    with pytest.raises(BadImageError, match=r"at most 100 are read"):
+        open_rgb(tmp_path / "a.png", max_pixels=100)
+
+
 def test_pillows_own_limit_is_reported_alike(tmp_path, monkeypatch):
     Image.fromarray(noise(40, 50)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

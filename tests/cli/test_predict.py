@@ -22,6 +22,8 @@ from src.predict import main, predictions
 from tests.cli.conftest import Cli, Ended, draw
 from tests.helpers import ROOT
 
+HEAD = "path,predicted_class,prob_ant,prob_bug,error\n"
+
 
 @pytest.fixture
 def bundle(exported: Path, tmp_path: Path) -> Path:
@@ -191,12 +193,12 @@ class TestBadFiles:
         rows = rows_of(predict(capsys, exported, table).out)
         assert [row["error"] for row in rows] == ["the row names no file", ""]
 
-    def test_the_table_itself_is_left_out(
+    def test_tables_among_the_pictures_are_left_out(
         self, pictures: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = shutil.copytree(pictures / "test", tmp_path / "d")
-        for _ in range(2):
-            assert predict(capsys, exported, folder, "--out", folder / "p.csv").code == 0
+        for name in ("p.csv", "p.csv", "q.jsonl", "r.csv"):
+            assert predict(capsys, exported, folder, "--out", folder / name).code == 0
 
     def test_json_lines_of_them(
         self, mixed: Path, exported: Path, capsys: pytest.CaptureFixture[str]
@@ -238,7 +240,7 @@ class TestProgram:
     def test_a_link_or_a_device_stays_one(
         self, exported: Path, pictures: Path, tmp_path: Path
     ) -> None:
-        (tmp_path / "real.csv").write_text("old")
+        (tmp_path / "real.csv").write_text(HEAD)
         (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
         (tmp_path / "null").symlink_to("/dev/null")
         for name in ("link.csv", "null"):
@@ -252,7 +254,7 @@ class TestProgram:
         self, exported: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         out = tmp_path / "p.csv"
-        out.write_text("old")
+        out.write_text(HEAD)
 
         def broken(*words: object) -> object:
             yield ("a.png", "ant", [1.0, 0.0], "")
@@ -261,11 +263,45 @@ class TestProgram:
         monkeypatch.setattr("src.predict.predictions", broken)
         with pytest.raises(KeyboardInterrupt):
             main([str(exported), str(pictures), "--out", str(out)])
-        assert out.read_text() == "old"
+        assert out.read_text() == HEAD
         assert "a.png,ant,1.000000" in (tmp_path / "p.csv.part").read_text()
 
 
 class TestMistakes:
+    @pytest.mark.parametrize("name", ["a.jpg", "list.csv", "bundle.json", "p.csv.part"])
+    def test_out_replaces_no_other_file(
+        self, name: str, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        draw(tmp_path / "a.png", 0, 5)
+        (tmp_path / name).write_text("path,label\n")
+        out = tmp_path / name.removesuffix(".part")
+        ended = predict(capsys, exported, tmp_path / "a.png", "--out", out)
+        assert ended.code == 2
+        assert f"{name} is there, and is no table of this command. Give another" in ended.err
+        assert (tmp_path / name).read_text() == "path,label\n"
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+    @pytest.mark.parametrize(
+        ("words", "code", "message"),
+        [
+            ("a.png >&-", 2, "standard output is closed. Give a file: --out p.csv"),
+            ("- --out p.csv <&-", 2, "standard input is closed, and - stands for it."),
+            ("a.png --out p.csv 2>&-", 0, ""),
+        ],
+    )
+    def test_closed_streams(
+        self, words: str, code: int, message: str, exported: Path, tmp_path: Path
+    ) -> None:
+        draw(tmp_path / "a.png", 0, 5)
+        command = f"'{sys.executable}' -m src.predict '{exported}' {words}"
+        ended = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+        assert message in ended.stderr
+        assert (tmp_path / "p.csv").is_file() == (code == 0)
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
@@ -277,6 +313,7 @@ class TestMistakes:
             (["{bundle}", ".", "--variant", "int4"], r"invalid choice: 'int4'"),
             (["{bundle}", ".", "--batch_size", "0"], r"'0' is no number from 1 on"),
             (["{bundle}", ".", "--threads", "9999"], r"9999 are too many; allowed is 1 to 256"),
+            (["{bundle}", ""], r"an empty name was given"),
             (["{bundle}"], r"required: INPUT"),
         ],
     )
@@ -305,7 +342,11 @@ class TestMistakes:
             file.seek(100)
             file.write(b"\xff\x00\xff")
         with pytest.raises(UserError, match=rf"{name} is not the file that bundle\.json was"):
-            Bundle(bundle)
+            assert Bundle(bundle).validation
+
+    def test_without_its_validation_pictures(self, bundle: Path) -> None:
+        (bundle / "validation.npz").unlink()
+        assert Bundle(bundle).validation == {}
 
     def test_a_file_that_is_missing(self, bundle: Path) -> None:
         (bundle / "model.onnx").unlink()
@@ -344,7 +385,9 @@ class TestMistakes:
         about = json.loads((bundle / "bundle.json").read_text())
         del about["files"]["model.int8.onnx"]
         (bundle / "bundle.json").write_text(json.dumps(about))
-        with pytest.raises(UserError, match=r"no model of the variant 'int8': it has fp32, fp16"):
+        with pytest.raises(
+            UserError, match=r"no model of the variant 'int8': it has fp32, fp16\. Export"
+        ):
             Bundle(bundle, "int8")
 
     @pytest.mark.parametrize(
@@ -356,6 +399,8 @@ class TestMistakes:
             ({"threshold": float("nan")}, r"damaged \(ValueError: a threshold of nan, and 2 class"),
             ({"files": {"../../etc/passwd": {"sha256": "0"}}}, r"bundle\.json is damaged"),
             ({"files": []}, r"bundle\.json is damaged \(AttributeError"),
+            ({"run": "\ud800"}, r"bundle\.json is damaged \(UnicodeEncodeError"),
+            ({"scores": {"val": 5}}, r"damaged \(ValueError: scores that are no mappings"),
             (None, r"bundle\.json is damaged"),
         ],
     )

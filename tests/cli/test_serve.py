@@ -104,6 +104,32 @@ class TestAnswers:
         assert good["predicted_class"]
         assert (bad["error"], bad["predicted_class"]) == ("not a picture", None)
 
+    def test_base64_in_lines(self, server: Server, picture: bytes) -> None:
+        text = base64.encodebytes(picture).decode()
+        assert text.count("\n") > 1
+        body = json.dumps({"pictures": [text]}).encode()
+        answer = server.ask("POST", "/predict", body, {"Content-Type": "application/json"})
+        assert answer.status == 200
+
+    @pytest.mark.parametrize("path", ["/", "/health", "/validation"])
+    def test_heads(self, path: str, server: Server) -> None:
+        answer = server.ask("HEAD", path)
+        assert (answer.status, answer.body) == (200, b"")
+
+    def test_an_explanation_of_another_class(
+        self, server: Server, exported: Path, picture: bytes
+    ) -> None:
+        own = server.send(("a.png", picture), path="/explain").json
+        (other,) = {"ant", "bug"} - {own["explained_class"]}
+        assert own["explained_class"] == own["prediction"]["predicted_class"]
+        found = server.send(("a.png", picture), path=f"/explain?of={other}").json
+        assert found["explained_class"] == other
+        assert np.allclose(found["falls"], -np.array(own["falls"]), atol=2e-4)  # of two classes
+        answer = server.send(("a.png", picture), path="/explain?of=nobody")
+        assert (answer.status, answer.json["detail"]) == (
+            422, "The model knows no class of that name."
+        )  # fmt: skip
+
     def test_an_explanation(self, server: Server, exported: Path, picture: bytes) -> None:
         found = server.send(("a.png", picture), path="/explain").json
         assert np.array(found["falls"]).shape == (8, 8)

@@ -38,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(DROPPED) or name in DROPPED_NAMES:
             patch.delenv(name)
+    if "OMP_NUM_THREADS" not in os.environ:  # torch in several processes would fight for the cores
+        among = getattr(config, "workerinput", {}).get("workercount", 1)
+        patch.setenv("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // among)))
     patch.setenv("XDG_CACHE_HOME", f"{home.name}/cache")
     patch.setenv("WANDB_CACHE_DIR", f"{home.name}/wandb-cache")
     patch.setenv("WANDB_CONFIG_DIR", f"{home.name}/wandb-config")

@@ -165,7 +165,9 @@ class TestABundle:
 NETS = {
     "SmallResNet": [],
     "SeedCNN": ["--model.net=src.models.SeedCNN", "--model.net.image_size=32"],
-    "EfficientNetLite0": ["--model.net=src.models.EfficientNetLite0"],
+    # Of 32 pixels one cell is left, over which batch norm is so ill-conditioned that 32-bit floats
+    # themselves differ from 64-bit ones by 0.0003.
+    "EfficientNetLite0": ["--model.net=src.models.EfficientNetLite0", "--data.image_size=128"],
 }
 
 

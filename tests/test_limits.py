@@ -5,6 +5,7 @@ import json
 import queue
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -94,8 +95,15 @@ def test_the_log_waits_for_nobody() -> None:
     from src.serve import _Dropping
 
     told: queue.Queue[Any] = queue.Queue(1)
-    for name in ("one", "two"):
-        _Dropping(told).enqueue(name)  # type: ignore[arg-type]
+
+    def tell() -> None:
+        for name in ("one", "two"):
+            _Dropping(told).enqueue(name)  # type: ignore[arg-type]
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    teller.join(30)
+    assert not teller.is_alive(), "it waits"
     assert (told.get_nowait(), told.empty()) == ("one", True)
 
 
@@ -109,8 +117,11 @@ def test_an_unread_pipe_for_errors_stops_nothing() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as started:
-        assert started.stdout is not None
+        alarm = threading.Timer(60, started.kill)
+        alarm.start()
         try:
+            assert started.stdout is not None
             assert started.stdout.readline() == b"went on\n"
         finally:
+            alarm.cancel()
             started.kill()

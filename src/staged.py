@@ -9,7 +9,7 @@ from pathlib import Path
 
 from src.errors import UserError
 
-_OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini", "__pycache__"}  # made unasked
+_OF_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # made unasked
 
 
 def require_place(out: Path, sign: str, names: Collection[str]) -> Path:

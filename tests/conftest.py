@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from src.cores import usable_cores
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # A reason to skip that holds one of these stays a skip under WAGGLE_NO_SKIP=1: no set-up can
@@ -38,9 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(DROPPED) or name in DROPPED_NAMES:
             patch.delenv(name)
-    if "OMP_NUM_THREADS" not in os.environ:  # torch in several processes would fight for the cores
-        among = getattr(config, "workerinput", {}).get("workercount", 1)
-        patch.setenv("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // among)))
+    if among := getattr(config, "workerinput", {}).get("workercount"):  # of pytest-xdist
+        # torch in each would take all cores, and they would fight for them
+        patch.setenv("OMP_NUM_THREADS", str(max(1, usable_cores() // among)))
     patch.setenv("XDG_CACHE_HOME", f"{home.name}/cache")
     patch.setenv("WANDB_CACHE_DIR", f"{home.name}/wandb-cache")
     patch.setenv("WANDB_CONFIG_DIR", f"{home.name}/wandb-config")

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from src.data.sampler import Key, Position
-from src.data.workers import start_method, start_worker
+from src.data.workers import deaf_from_birth, start_method, start_worker
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -30,6 +30,10 @@ class ResumableLoader(DataLoader[Any]):
             yield from super(ResumableLoader, self).__iter__()
 
         return lazily()
+
+    def _get_iterator(self) -> Any:
+        with deaf_from_birth():  # the workers start here, once
+            return super()._get_iterator()
 
     def state_dict(self) -> dict[str, Any]:
         """Mark the loader as resumable for Lightning; there is nothing to save."""

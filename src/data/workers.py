@@ -1,12 +1,16 @@
 """Who decodes and augments: how many, how their processes start, which signals they heed."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 
 from src.cores import usable_cores
+from src.errors import stop_signals
 
+_CAN_WAIT = hasattr(signal, "sigwaitinfo")  # Linux
 _FEW = 4  # threads hold the interpreter's lock by turns: two make 1.4 times the pictures of one
 
 
@@ -25,6 +29,23 @@ def few(cores: int) -> int:
     return min(_FEW, cores)
 
 
+@contextlib.contextmanager
+def deaf_from_birth() -> Iterator[None]:
+    """Hold signals back while workers are started, which inherit that.
+
+    A signal to the whole group would end a worker that has not come to `start_worker` yet. This
+    process gets what was held back at the end of the block.
+    """
+    if not _CAN_WAIT:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(worker_id: int) -> None:
     """Prepare a worker; called in it, before its first batch.
 
@@ -34,7 +55,7 @@ def start_worker(worker_id: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)  # the workers are the parallelism
-    if hasattr(signal, "sigwaitinfo"):
+    if _CAN_WAIT:
         _heed_the_parent_alone()
     else:  # macOS, Windows: the parent ends a worker by SIGTERM, which stays as it is
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,7 +67,7 @@ def _heed_the_parent_alone() -> None:
     The main process wants to finish its batch and to save, and would end with an error if a worker
     were gone. The parent itself may end a worker by SIGTERM.
     """
-    passed_over = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+    passed_over = stop_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, passed_over)  # later threads inherit it
 
     def wait() -> None:

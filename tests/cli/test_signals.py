@@ -16,9 +16,15 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from torch.utils.data import Dataset
 
 import src.cli
+import src.data.loader
 import src.loop
+from src.data.loader import make_loader
+from src.data.sampler import TrainBatches
+from src.data.workers import start_worker
+from src.errors import STOP_SIGNALS
 from tests.cli.conftest import TINY, Cli, Ended
 from tests.cli.test_fit import RECIPE, rows
 from tests.cli.test_resume import assert_same
@@ -215,6 +221,32 @@ def test_workers_outlive_a_signal_to_the_whole_group(
     assert "DataLoader worker" not in err
     assert cli("fit", f"--run_dir={run}", "--ckpt_path=last").code == 0
     assert_same(Path("whole"), run)
+
+
+class Numbers(Dataset[Any]):
+    """Item n is n."""
+
+    def __getitems__(self, keys: list[Any]) -> list[int]:
+        return [index for _, index, _ in keys]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are ended by SIGTERM")
+@pytest.mark.parametrize("name", STOP_SIGNALS)
+def test_a_signal_at_the_birth_of_a_worker_leaves_it_alive(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it has come to what makes it deaf; a worker that dies there ends the run."""
+
+    def hit_first(worker_id: int) -> None:
+        os.kill(os.getpid(), getattr(signal, name))
+        start_worker(worker_id)
+
+    monkeypatch.setattr(src.data.loader, "start_worker", hit_first)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    batches = TrainBatches(num_samples=6, batch_size=2, seed=0, rank=0, world_size=1)
+    loader = make_loader(Numbers(), batches, workers=2, device=torch.device("cpu"))
+    assert sorted(index for batch in loader for index in batch) == [*range(6)]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == held
 
 
 def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class Bundle:
             UserError: the file was changed, or is too large.
         """
         path = self.folder / VALIDATION
-        if VALIDATION not in self.record.files or not path.exists():
+        if VALIDATION not in self.record.files or not path.is_file():
             return {}
         if digest(path) != self.record.files[VALIDATION]:
             raise _changed(path)

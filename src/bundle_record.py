@@ -1,6 +1,7 @@
 """bundle.json: what an exported model is, read and checked without torch."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ FORMAT = 1
 RECORD = "bundle.json"
 _MOST_BYTES = 10_000_000
 _LARGEST = 4096  # pixels of the network's side
+_LEVELS = 20  # of things in one another
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,30 @@ class Record:
             raise ValueError(f"a class that is no name: {names}")
         if type(side) is not int or side > _LARGEST:
             raise ValueError(f"image_size is {side!r}, not a whole number up to {_LARGEST}")
-        if self.threshold is not None and not (len(names) == 2 and 0 <= self.threshold <= 1):
-            raise ValueError(f"a threshold of {self.threshold}, and {len(names)} classes")
+        if not all(map(_is_number, (*self.preprocessing.mean, *self.preprocessing.std))):
+            raise ValueError("a mean or a std that is no number")
+        self._check_threshold(self.about["threshold"])
+        if not _is_flat(self.about, _LEVELS):
+            raise ValueError(f"more than {_LEVELS} levels")
         json.dumps(self.about, ensure_ascii=False).encode()  # or no answer could say it
         if not all(isinstance(found, dict) for found in self.about.get("scores", {}).values()):
             raise ValueError("scores that are no mappings")
         if leaving := [name for name in self.files if Path(name).name != name]:
             raise ValueError(f"files outside of it: {leaving}")
+
+    def _check_threshold(self, stored: Any) -> None:
+        allowed = len(self.classes) == 2 and _is_number(stored) and 0 <= stored <= 1
+        if stored is not None and not allowed:
+            raise ValueError(f"a threshold of {stored!r}, and {len(self.classes)} classes")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_flat(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_flat(part, levels - 1) for part in parts)
 
 
 def _read_json(path: Path) -> Any:

@@ -198,7 +198,7 @@ def _scores(run: Trained, checkpoint: Path) -> dict[str, Any]:
     """Return what test.json and validate.json say of this checkpoint and the run's own pictures."""
     own = {split: run.scores(split) for split in ("val", "test") if run.is_own(split)}
     mark = mark_of(checkpoint)
-    return {split: found for split, found in own.items() if found.get(MARK) == mark}
+    return {s: found for s, found in own.items() if mark is not None and found.get(MARK) == mark}
 
 
 def _measured(opened: Sequence[Bundle], known: Known | None) -> dict[str, Any]:

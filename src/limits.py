@@ -40,7 +40,7 @@ class Connection(H11Protocol):
         """Take a connection."""
         super().connection_made(transport)
         self._watch()
-        if len(self.connections) >= MOST_CONNECTIONS:
+        if len(self.connections) > MOST_CONNECTIONS:
             self._end_the_most_silent()
 
     def data_received(self, data: bytes) -> None:
@@ -106,14 +106,14 @@ class Limits:
             return
         if scope["method"] == "HEAD":  # the server leaves out the body
             scope = {**scope, "method": "GET"}
-        body, sending = _Body(receive, self), _Sending(send, self.closing())
+        body, sending = _Body(receive, self), _Sending(send, self.closing)
         try:
             async with asyncio.timeout(self.max_seconds):
                 refusal = self._refusal(scope)
                 if refusal is None:
                     await self.app(scope, body, sending)
                 else:
-                    await self._discard(receive)
+                    await self.discard(receive)
                     await refusal(scope, receive, sending)
         except TimeoutError:
             if not sending.begun:
@@ -138,7 +138,7 @@ class Limits:
             return _refused(413, self.too_large)
         return None
 
-    async def _discard(self, receive: Receive) -> None:
+    async def discard(self, receive: Receive) -> None:
         """Take what is still sent, for a while: who sends reads no answer before the end."""
         taken = 0
         with suppress(TimeoutError):
@@ -167,25 +167,28 @@ class _Body:
         message = await self.receive()
         self.awaited = False
         self.whole = self.whole or not message.get("more_body")
-        self._count(len(message.get("body", b"")))
+        size = len(message.get("body", b""))
+        self.taken += size
+        self.limits.held += size
+        await self._require_room()
         return message
 
-    def _count(self, size: int) -> None:
-        limits = self.limits
-        self.taken += size
-        limits.held += size
-        if self.taken > limits.max_bytes:
-            raise HTTPException(413, limits.too_large, {"connection": "close"})
-        if limits.held > _AT_ONCE * limits.max_bytes:
-            text = "Too much is sent at once. Try again later."
-            raise HTTPException(503, text, {"connection": "close"})
+    async def _require_room(self) -> None:
+        status, text, limits = 413, self.limits.too_large, self.limits
+        if self.taken <= limits.max_bytes:
+            if limits.held <= _AT_ONCE * limits.max_bytes:
+                return
+            status, text = 503, "Too much is sent at once. Try again later."
+        if not self.whole:
+            await limits.discard(self.receive)
+        raise HTTPException(status, text, {"connection": "close"})
 
 
 class _Sending:
     """Passes an answer on, with the headers; knows whether one has begun."""
 
-    def __init__(self, send: Send, last: bool) -> None:
-        self.send, self.last, self.begun = send, last, False
+    def __init__(self, send: Send, closing: Callable[[], bool]) -> None:
+        self.send, self.closing, self.begun = send, closing, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -193,7 +196,7 @@ class _Sending:
             own: list[Any] = [*message.get("headers", ())]
             named = {name for name, _ in own}
             own += [(name, value) for name, value in _HEADERS.items() if name not in named]
-            if self.last and b"connection" not in named:
+            if self.closing() and b"connection" not in named:
                 own.append((b"connection", b"close"))
             message = {**message, "headers": own}
         await self.send(message)

@@ -11,7 +11,9 @@ from typing import TextIO
 from src.errors import UserError
 from src.rows import csv_text
 
-_STARTS = (b"path,predicted_class,", b'{"path": ')  # of CSV and of JSON lines
+_CSV_START = b"path,predicted_class,"
+_JSON_KEYS = (b'{"path": ', b', "predicted_class": ')  # of a line
+_FIRST_BYTES = 1 << 16
 
 Row = tuple[str, str, list[float], str]  # path, class, probabilities, error; of a bad file "", []
 Layout = Callable[[Row | None, Sequence[str]], str]  # a row, or None for the head; and the classes
@@ -113,6 +115,8 @@ def require_place(out: Path | None) -> None:
         raise UserError(f"--out {out}: there is no folder {out.parent}. Make it, or give another.")
     if not os.access(out.absolute().parent, os.W_OK):
         raise UserError(f"--out {out}: nothing can be written into {out.parent}. Give another.")
+    if part_of(out).is_dir():
+        raise UserError(f"--out {out} is first written into {part_of(out)}, which is a folder.")
     for path in (out, part_of(out)):
         if path.is_file() and not is_table(path):
             raise UserError(
@@ -124,5 +128,6 @@ def require_place(out: Path | None) -> None:
 def is_table(path: Path) -> bool:
     """Return whether a file begins as a table of predictions does, or is empty."""
     with path.open("rb") as file:
-        start = file.read(len(_STARTS[0]))
-    return not start or start.startswith(_STARTS)
+        start = file.readline(_FIRST_BYTES)
+    of_json = start.startswith(_JSON_KEYS[0]) and _JSON_KEYS[1] in start
+    return not start or start.startswith(_CSV_START) or of_json

@@ -4,23 +4,21 @@ import argparse
 import ipaddress
 import logging
 import math
-import queue
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 
 from src.bundle import MODELS, MOST_THREADS, Bundle
 from src.errors import UserError
 from src.failures import Parser, end_with_message
+from src.unread import tell_beside
 
 PROGRAM = "python -m src.serve"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _DRAIN_SECONDS = 30
 _SILENT_SECONDS = 10  # of a connection, until the head of its request is whole
-_LINES = 1000  # of the log that may wait
 _WAITING = 512  # connections that nobody has taken yet
 
 
@@ -95,8 +93,11 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
     from src.limits import MOST_CONNECTIONS, Connection
     from src.served_model import Settings
 
-    _log_beside()
     listening = _listen(options.host, options.port)
+    tell_beside()
+    logging.basicConfig(level=logging.ERROR, force=True)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # of every damaged form
+    _take_descriptors(2 * MOST_CONNECTIONS)
     _end_deaf_connections(listening, options.max_seconds)
     host, port = _as_in_url(listening.getsockname()[0]), listening.getsockname()[1]
     settings = Settings(
@@ -118,6 +119,7 @@ def _serve(bundle: Bundle, options: argparse.Namespace) -> None:
         ws="none",
         timeout_graceful_shutdown=max(_DRAIN_SECONDS, math.ceil(options.max_seconds)),
         limit_concurrency=MOST_CONNECTIONS + 1,
+        backlog=_WAITING,
     )
     server = uvicorn.Server(config)
     app.closing = lambda: server.should_exit
@@ -147,21 +149,15 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-class _Dropping(QueueHandler):
-    """Waits for nobody: what is told while the queue is full is lost."""
+def _take_descriptors(number: int) -> None:
+    """Let this process open more files and connections, where it may: macOS begins with 256."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Put a record into the queue, if it takes one."""
-        with suppress(queue.Full):
-            self.queue.put_nowait(record)
-
-
-def _log_beside() -> None:
-    """Tell errors from a thread: a pipe that nobody reads would fill, and stop who writes to it."""
-    told: queue.Queue[logging.LogRecord] = queue.Queue(_LINES)
-    logging.basicConfig(level=logging.ERROR, handlers=[_Dropping(told)], force=True)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # of every damaged form
-    QueueListener(told, logging.StreamHandler()).start()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= soft < number:
+            most = number if hard == resource.RLIM_INFINITY else min(number, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _end_deaf_connections(listening: socket.socket, seconds: float) -> None:

@@ -29,9 +29,9 @@ from src.uploads import Upload
 
 _NEAREST = 6
 _DECODES, _EXPLANATIONS = 1024, 64  # that may wait
-_SCANS = 100  # of a JPEG; encoders make about ten
+_SCANS, _SEGMENTS = 100, 10_000  # of a JPEG; encoders make about ten, and some hundreds at most
 _SCAN, _END = 0xDA, 0xD9
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a segment with a length
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # of a segment with a length
 _SMALL, _SMALLEST = 1 / 64, 1 / 256  # of the pixels that are decoded at once
 
 
@@ -83,7 +83,7 @@ class ServedModel:
 
     async def pixels(self, upload: Upload) -> Pixels:
         """Decode a picture; raises BadImageError."""
-        need = self._room_for(await self.aside(_pixels_of, upload.data))
+        need = self._room_for(await self.aside(_pixels_of, upload))
         found: Pixels = await _within(self._pixels, need, self._pool, self._decode, upload)
         return found
 
@@ -93,10 +93,9 @@ class ServedModel:
         return min(most, int(most * _SMALLEST) if small else max(pixels, most // self._cores))
 
     def _decode(self, upload: Upload) -> Pixels:
-        name, most = upload.name or "picture", self.settings.max_pixels
-        if _has_many_scans(upload.data):
-            raise BadImageError(name, "its JPEG data has too many scans")
-        return self.bundle.pixels(io.BytesIO(upload.data), name, most)
+        return self.bundle.pixels(
+            io.BytesIO(upload.data), upload.name or "picture", self.settings.max_pixels
+        )
 
     async def predict(self, upload: Upload) -> Prediction:
         """Return what the model says of a picture, or why it can't be read."""
@@ -203,9 +202,17 @@ def _png(pixels: Pixels) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _pixels_of(data: bytes) -> int:
-    """Return how many pixels a file says that it holds, 0 if it can't be read."""
-    with suppress(Exception), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+def _pixels_of(upload: Upload) -> int:
+    """Return how many pixels a file says that it holds, 0 if it can't be read.
+
+    Raises:
+        BadImageError: it would take far more time than its pixels say.
+    """
+    if _has_many_scans(upload.data):
+        raise BadImageError(
+            upload.name or "picture", "its JPEG data has too many scans or segments"
+        )
+    with suppress(Exception), Image.open(io.BytesIO(upload.data), formats=FORMATS) as image:
         return image.width * image.height
     return 0
 
@@ -218,14 +225,18 @@ def _has_many_scans(data: bytes) -> bool:
     """
     if data[:2] in (b"II", b"MM"):
         return data.count(b"\xff\xda") > 10 * _SCANS
+    if data[:2] != b"\xff\xd8":
+        return False
     found, at = 0, 2
-    while data[:2] == b"\xff\xd8" and (mark := _MARKER.search(data, at)) and found <= _SCANS:
-        kind = data[mark.start() + 1]
-        if kind == _END:
-            break
-        found += kind == _SCAN
+    for _ in range(_SEGMENTS):
+        mark = _MARKER.search(data, at)
+        if mark is None or data[mark.start() + 1] == _END:
+            return False
+        found += data[mark.start() + 1] == _SCAN
+        if found > _SCANS:
+            return True
         at = mark.end() + int.from_bytes(data[mark.end() : mark.end() + 2], "big")
-    return found > _SCANS
+    return True
 
 
 async def _within(

@@ -75,11 +75,11 @@ def staged(place: Path) -> Iterator[Path]:
 
 
 def _exchange(new: Path, place: Path, old: Path) -> None:
-    if place.exists():
-        place.rename(old)
     try:
+        if place.exists():
+            place.rename(old)
         new.rename(place)
-    except BaseException:  # a signal, too
-        if old.exists():
+    except BaseException:  # a signal, too, which may come after either
+        if old.exists() and not place.exists():
             old.rename(place)
         raise

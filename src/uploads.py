@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -15,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 FIELD = "files"  # of the form
 KEY = "pictures"  # of the JSON
 _FORM, _JSON = "multipart/form-data", "application/json"
+_CHARSETS = ("utf-8", "us-ascii", "iso-8859-1")  # of a form; Python knows some that take minutes
 
 # What a request may look like, for the OpenAPI document.
 BODY = {
@@ -85,6 +87,7 @@ class _InMemory(MultiPartParser):
 async def _of_form(request: Request, most: int) -> list[Upload]:
     limits = {"max_files": most + 1, "max_fields": most + 1}
     try:
+        _require_charset(request.headers["content-type"])
         form = await _InMemory(request.headers, request.stream(), **limits).parse()
     except MultiPartException as error:
         if error.message.startswith("Too many"):
@@ -98,19 +101,20 @@ async def _of_form(request: Request, most: int) -> list[Upload]:
         await form.close()
 
 
+def _require_charset(kind: str) -> None:
+    charset = parse_options_header(kind)[1].get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in _CHARSETS:
+        raise HTTPException(415, f"A form's charset may be {', '.join(_CHARSETS)}.")
+
+
 async def _of_parts(parts: Sequence[UploadFile | str], most: int) -> list[Upload]:
     _require_few(len(parts), most)
     return [
         Upload("", part.encode("utf-8", "surrogateescape"))
         if isinstance(part, str)
-        else Upload(_sendable(part.filename or ""), await part.read())
+        else Upload(part.filename or "", await part.read())
         for part in parts
     ]
-
-
-def _sendable(name: str) -> str:
-    """Return a name that UTF-8 can say; a form may be of any charset."""
-    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _of_json(body: bytes, most: int) -> list[Upload]:
@@ -138,8 +142,9 @@ def _too_many(told: str, most: int) -> HTTPException:
 
 def _bytes_of(text: str) -> bytes:
     head, comma, rest = text.partition(",")
-    packed = "".join((rest if comma and head.startswith("data:") else text).split())  # of lines
     try:
+        lines = (rest if comma and head.startswith("data:") else text).encode("ascii")
+        packed = lines.translate(None, b" \t\r\n")
         return base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise HTTPException(422, "A picture is no base64.") from error

@@ -132,7 +132,7 @@ def wrong_type(draw: random.Random, picture: bytes) -> bytes:
 def odd_charset(draw: random.Random, picture: bytes) -> bytes:
     name = draw.choice(["+2AA-", "\\ud800", "a", "\u00ff"])
     kind = draw.choice(
-        ["utf-7", "unicode_escape", "utf-16", "idna", "nobody-knows", "rot13", "hex"]
+        ["utf-7", "punycode", "unicode_escape", "utf-16", "idna", "nobody-knows", "rot13", "hex"]
     )
     body = _part(picture[:40], name) + b"--b--\r\n"
     return request(body, f"multipart/form-data; boundary=b; charset={kind}", path=_path(draw))

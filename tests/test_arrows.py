@@ -199,6 +199,7 @@ ARROWS: dict[str, set[str]] = {
     "src.batcher": {"src.bundle"},
     "src.uploads": set(),
     "src.limits": set(),
+    "src.unread": set(),
     "src.answers": set(),
     "src.served_model": {
         "src.answers",

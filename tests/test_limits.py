@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import queue
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import pytest
@@ -19,12 +17,17 @@ def _packages() -> None:
         require_module(name)
 
 
-def asked(app: Any, body: bytes = b"", held: int = 0, **headers: str) -> tuple[int, str]:
+def asked(app: Any, *body: bytes, held: int = 0, **headers: str) -> tuple[int, str]:
     """Return status and sentence that a request gets from the limits around an application."""
     from src.limits import Limits
 
     sent: list[dict[str, Any]] = []
-    parts = iter([{"type": "http.request", "body": body, "more_body": False}])
+    texts = body or (b"",)
+    last = len(texts) - 1
+    parts = iter(
+        {"type": "http.request", "body": text, "more_body": k < last}
+        for k, text in enumerate(texts)
+    )
 
     async def receive() -> Any:
         return next(parts)
@@ -41,6 +44,7 @@ def asked(app: Any, body: bytes = b"", held: int = 0, **headers: str) -> tuple[i
     }  # fmt: skip
     asyncio.run(limits(scope, receive, send))
     assert limits.held == held  # whatever it took is given back
+    assert not list(parts) or sent[0]["status"] == 503  # who still sends reads no answer
     return sent[0]["status"], json.loads(sent[1]["body"])["detail"]
 
 
@@ -70,6 +74,7 @@ def test_too_much_at_once() -> None:
 def test_a_body_that_is_too_large() -> None:
     text = "The body is too large; 0.001 MB are allowed."
     assert asked(reading, bytes(1001)) == (413, text)
+    assert asked(reading, bytes(1001), bytes(900), bytes(1)) == (413, text)
     assert asked(slow, **{"content-length": "1001"}) == (413, text)
 
 
@@ -83,7 +88,7 @@ def test_the_last_answers_end_their_connection() -> None:
             sent.append(message)
 
         start = {"type": "http.response.start", "status": 200, "headers": []}
-        asyncio.run(_Sending(send, last)(start))
+        asyncio.run(_Sending(send, lambda last=last: last)(start))
         assert ((b"connection", b"close") in sent[0]["headers"]) == last
 
 
@@ -91,37 +96,29 @@ def test_another_name() -> None:
     assert asked(slow, host="evil.example") == (400, "This server goes by another name.")
 
 
-def test_the_log_waits_for_nobody() -> None:
-    from src.serve import _Dropping
-
-    told: queue.Queue[Any] = queue.Queue(1)
-
-    def tell() -> None:
-        for name in ("one", "two"):
-            _Dropping(told).enqueue(name)  # type: ignore[arg-type]
-
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    teller.join(30)
-    assert not teller.is_alive(), "it waits"
-    assert (told.get_nowait(), told.empty()) == ("one", True)
+def run(code: str, reads: bool) -> tuple[int, str]:
+    """Return exit code and standard error of a program; where nobody reads it, its pipe is full."""
+    words = [sys.executable, "-c", f"from src.unread import tell_beside; tell_beside()\n{code}"]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            if reads:
+                return started.wait(60), started.communicate()[1]
+            return started.wait(60), ""
+        finally:
+            started.kill()
 
 
 def test_an_unread_pipe_for_errors_stops_nothing() -> None:
+    """Neither the log, nor what C libraries write, nor the last word."""
     code = (
-        "import logging; from src.serve import _log_beside; _log_beside()\n"
-        "for _ in range(3000): logging.getLogger('asyncio').error('x' * 1000)\n"
-        "print('went on', flush=True)\n"
-        "import os; os._exit(0)"
+        "import logging, os, sys; logging.basicConfig(force=True)\n"
+        "for _ in range(3000): logging.error('x' * 1000)\n"
+        "for _ in range(300): os.write(2, b'x' * 1000)\n"
+        "print('stopped', file=sys.stderr); sys.exit(7)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as started:
-        alarm = threading.Timer(60, started.kill)
-        alarm.start()
-        try:
-            assert started.stdout is not None
-            assert started.stdout.readline() == b"went on\n"
-        finally:
-            alarm.cancel()
-            started.kill()
+    assert run(code, reads=False) == (7, "")
+
+
+def test_what_was_told_arrives_before_the_end() -> None:
+    code = "import sys; sys.exit('the \\ud800 last word')"
+    assert run(code, reads=True) == (1, "the \\ud800 last word\n")

@@ -398,6 +398,23 @@ class TestThreshold:
         assert tab["#hottest"].is_hidden()
         names = tab["#neighbours figcaption"].all_inner_texts()
         assert [" ".join(name.split()) for name in names[:3]] == ["red named blue"] * 3
+
+    def test_nothing_of_another_class_stays_where_there_is_no_answer(
+        self, tab: Tab, server: Server
+    ) -> None:
+        tab.open(server).choose(("red.png", picture())).explained()
+        busy = {"status": 503, "json": {"detail": "Too many pictures wait. Try again later."}}
+        tab.page.route("**/explain*", lambda one: one.fulfill(**busy))
+        tab["#threshold"].fill("0.99")
+        tab.shows("#problem", "Too many pictures wait")
+        assert tab["#why"].is_hidden()
+        assert tab["#heat"].is_hidden()
+        tab.page.unroute("**/explain*")
+        tab["#threshold"].fill("0.5")
+        tab.shows("#lowest", "takes red from 98.2 % to ")
+        assert tab["#problem"].is_hidden()
+        assert tab["#heat"].is_visible()
+        tab.complaints.clear()  # of the answer that was made up
         tab["#threshold-back"].click()
         tab.shows("#lowest", "takes red from 98.2 % to ")
 

@@ -77,6 +77,11 @@ export class Stage {
     };
   }
 
+  /** Take away a heat that is of another class. */
+  cool() {
+    byId("heat").hidden = true;
+  }
+
   #clear() {
     this.side = 0;
     this.square = null;

@@ -148,13 +148,17 @@ async function fill(item) { // what drove the decision for the class that is nam
     const found = await explained.get(k), show = await stage.show(found);
     if (item !== page.shown || k !== page.explaining) return;
     show();
+    problem("");
     showWhy(found, page.decision.classes, item.shares);
     showNeighbours(found.neighbours, (id, label) => tryOne(id, label, take));
     page.neighbours = found.neighbours;
     renameNeighbours();
   } catch (error) {
     explained.delete(k);
-    if (item === page.shown) problem(error instanceof Refused ? error.message : `This can't be shown: ${error.message}`);
+    if (item !== page.shown || k !== page.explaining) return;
+    byId("why").hidden = true;
+    stage.cool();
+    problem(error instanceof Refused ? error.message : `This can't be shown: ${error.message}`);
   }
 }
 

@@ -24,6 +24,7 @@ from src.bundle_record import RECORD
 from src.errors import RunFailureError, UserError
 from src.export import main
 from src.predict import main as predict
+from src.scored import MARK
 from src.staged import require_place, staged
 from tests.cli.conftest import TINY, Cli, Ended
 from tests.helpers import ROOT, require_module
@@ -300,7 +301,9 @@ def test_the_scores_of_the_run_itself_are_kept(
     assert "On 3 validation pictures" in (run / "bundle/README.md").read_text()
 
 
+@pytest.mark.parametrize("sealed", [True, False])
 def test_scores_of_another_checkpoint_are_not_its_own(
+    sealed: bool,
     run: Path,
     cli: Cli,
     tmp_path: Path,
@@ -308,8 +311,12 @@ def test_scores_of_another_checkpoint_are_not_its_own(
     monkeypatch: pytest.MonkeyPatch,
     written: None,
 ) -> None:
-    """A file of the same name, other weights."""
+    """A file of the same name, other weights; nor where nobody knows of which one they are."""
     assert cli("validate", "--run_dir", run).code == 0
+    if not sealed:
+        scores = json.loads((run / "validate.json").read_text())
+        del scores[MARK]
+        (run / "validate.json").write_text(json.dumps(scores))
     other = tmp_path / "best.ckpt"
     found = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     torch.save({**found, "epoch": 7}, other)
@@ -388,7 +395,7 @@ class TestPlace:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.old", "b.tmp"]
 
     @pytest.mark.parametrize("error", [OSError, SystemExit])  # a signal ends by SystemExit
-    @pytest.mark.parametrize("failing", ["new", "always"])
+    @pytest.mark.parametrize("failing", ["new", "always", "after old"])
     def test_the_old_one_survives_a_failure(
         self,
         failing: str,
@@ -402,7 +409,10 @@ class TestPlace:
         def fails(self: Path, target: Path) -> Path:
             if self.name == "new" or (failing == "always" and self.name == "old"):
                 raise error("no")
-            return rename(self, target)
+            there = rename(self, target)
+            if failing == "after old" and target.name == "old":
+                raise error("no")
+            return there
 
         monkeypatch.setattr(Path, "rename", fails)
         with pytest.raises(error, match="no"), staged(require_place(old, RECORD, NAMES)):
@@ -410,6 +420,23 @@ class TestPlace:
         kept = [path for path in tmp_path.rglob("bundle.json") if path.read_text() == "old"]
         assert len(kept) == 1
         assert failing == "always" or kept == [old / "bundle.json"]
+
+    def test_a_signal_after_the_new_one_has_its_place(
+        self, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename = Path.rename
+
+        def stopped(self: Path, target: Path) -> Path:
+            there = rename(self, target)
+            if self.name == "new":
+                raise SystemExit(143)
+            return there
+
+        monkeypatch.setattr(Path, "rename", stopped)
+        with pytest.raises(SystemExit), staged(require_place(old, RECORD, NAMES)) as folder:
+            (folder / "bundle.json").write_text("new")
+        assert (old / "bundle.json").read_text() == "new"
+        assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
     def test_what_no_export_has_made(self, old: Path) -> None:
         for name in (".DS_Store", "model.onnx", "README.md"):

@@ -268,17 +268,20 @@ class TestProgram:
 
 
 class TestMistakes:
-    @pytest.mark.parametrize("name", ["a.jpg", "list.csv", "bundle.json", "p.csv.part"])
+    @pytest.mark.parametrize(
+        "name", ["a.jpg", "list.csv", "bundle.json", "p.csv.part", "list.jsonl"]
+    )
     def test_out_replaces_no_other_file(
         self, name: str, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         draw(tmp_path / "a.png", 0, 5)
-        (tmp_path / name).write_text("path,label\n")
+        own = '{"path": "a.png", "label": "bee"}\n' if name == "list.jsonl" else "path,label\n"
+        (tmp_path / name).write_text(own)
         out = tmp_path / name.removesuffix(".part")
         ended = predict(capsys, exported, tmp_path / "a.png", "--out", out)
         assert ended.code == 2
         assert f"{name} is there, and is no table of this command. Give another" in ended.err
-        assert (tmp_path / name).read_text() == "path,label\n"
+        assert (tmp_path / name).read_text() == own
 
     @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
     @pytest.mark.parametrize(
@@ -396,6 +399,12 @@ class TestMistakes:
             ({"format": 2}, r"is of format 2; this version reads 1"),
             ({"preprocessing": {}}, r"bundle\.json is damaged \(ValueError: a preprocessing"),
             ({"threshold": "x"}, r"bundle\.json is damaged \(ValueError"),
+            ({"threshold": "0.5"}, r"damaged \(ValueError: a threshold of '0\.5', and 2 class"),
+            ({"threshold": True}, r"damaged \(ValueError: a threshold of True, and 2 classes"),
+            (
+                {"run": json.loads("[" * 30 + "]" * 30)},
+                r"damaged \(ValueError: more than 20 levels",
+            ),
             ({"threshold": float("nan")}, r"damaged \(ValueError: a threshold of nan, and 2 class"),
             ({"files": {"../../etc/passwd": {"sha256": "0"}}}, r"bundle\.json is damaged"),
             ({"files": []}, r"bundle\.json is damaged \(AttributeError"),
@@ -421,6 +430,8 @@ class TestMistakes:
             ({"classes": ["a", 2]}, r"a class that is no name: \('a', 2\)"),
             ({"classes": ["a", ""]}, r"a class that is no name: \('a', ''\)"),
             ({"classes": "ab"}, r"a class that is no name: ab"),
+            ({"mean": [float("nan"), 0, 0]}, r"a mean or a std that is no number"),
+            ({"mean": ["0", 0, 0]}, r"a mean or a std that is no number"),
             ({"image_size": 64.0}, r"image_size is 64\.0, not a whole number up to 4096"),
             ({"image_size": 10**9}, r"image_size is 1000000000, not a whole number up to 4096"),
         ],

@@ -19,6 +19,7 @@ from src.data.inspection import Inspected, inspect
 from src.doubt import read_all_scored, suspicious
 from src.errors import RunFailureError, UserError, visible
 from src.failures import Parser, end_with_message
+from src.pages import is_page
 from src.run import RunFolder, write_json, write_text
 from src.scored import Scored
 
@@ -78,7 +79,8 @@ def parser() -> argparse.ArgumentParser:
         "--fix",
         type=Path,
         metavar="OUT.csv",
-        help="write a CSV, for --data.root, without conflicts and with one of each group of copies",
+        help="write a new CSV, for --data.root, without conflicts and with one of each group of "
+        "copies",
     )
     return made
 
@@ -170,6 +172,8 @@ def check_targets(out: Path | None, fixed: Path | None, root: Path) -> None:
     """
     check_place(True, root)
     _check_target(f"--out {out or _OUT}", (out or _OUT) / "audit.html", root)
+    if out is not None:
+        _refuse_others(out)
     if fixed is None:
         return
     if fixed.suffix.lower() != ".csv" or fixed.is_dir():
@@ -177,6 +181,21 @@ def check_targets(out: Path | None, fixed: Path | None, root: Path) -> None:
     if root.is_file() and fixed.resolve() == root.resolve():
         raise UserError(f"--fix {fixed} is the data itself, which stays as it is. Give another.")
     _check_target(f"--fix {fixed}", fixed, root)
+    if fixed.exists() and fixed.stat().st_size:
+        raise UserError(f"--fix {fixed} is there already. Give another name, or remove it.")
+
+
+def _refuse_others(out: Path) -> None:
+    """Refuse to replace what no audit has written."""
+    page, findings = out / "audit.html", out / "audit.json"
+    others = [page] if page.is_file() and not is_page(page) else []
+    if findings.is_file() and findings.stat().st_size and not page.is_file():
+        others.append(findings)
+    if others:
+        raise UserError(
+            f"--out {out}: {others[0].name} is there, and is of no audit. Give another place, or "
+            "remove it."
+        )
 
 
 def _check_target(option: str, file: Path, root: Path) -> None:

@@ -165,8 +165,9 @@ def _flips(run: Trained | None, scored: Sequence[Scored], outcomes: Sequence[Out
     most = _shown_of_each(len(outcomes))
     for outcome in outcomes:
         pair = scored[outcome.first], scored[outcome.second]
-        shown = [_flipped(places, pair, outcome, at) for at in outcome.flipped[:most]]
-        shown_of = f"the first {most} of " if len(outcome.flipped) > most else ""
+        clearest = sorted(outcome.flipped, key=lambda at: -_apart(pair, at))[:most]
+        shown = [_flipped(places, pair, outcome, at) for at in clearest]
+        shown_of = f"the {most} clearest of " if len(outcome.flipped) > most else ""
         title = (
             f"{LETTERS[outcome.first]} and {LETTERS[outcome.second]}: {shown_of}"
             f"{count(len(outcome.flipped), 'picture')}"
@@ -176,6 +177,12 @@ def _flips(run: Trained | None, scored: Sequence[Scored], outcomes: Sequence[Out
     if not parts:
         parts.append({"kind": "text", "text": "None."})
     return section("Pictures that flipped", (), parts, "flipped")
+
+
+def _apart(pair: tuple[Scored, Scored], at: int) -> float:
+    """Return how far two runs are apart on the class that a picture is of, 0 to 1."""
+    first, second = (one.probabilities[at, one.classes.index(one.labels[at])] for one in pair)
+    return abs(float(first) - float(second))
 
 
 def _shown_of_each(comparisons: int) -> int:

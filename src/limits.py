@@ -131,12 +131,22 @@ class Limits:
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts and _without_port(host) not in self.hosts:
             return _refused(400, "This server goes by another name.")
-        if headers.get(b"sec-fetch-site") in _ELSEWHERE and not _follows_link(scope, headers):
+        if self._is_from_elsewhere(headers) and not _follows_link(scope, headers):
             return _refused(403, "Pages of other servers may not ask this one.")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.max_bytes:
             return _refused(413, self.too_large)
         return None
+
+    def _is_from_elsewhere(self, headers: dict[bytes, bytes]) -> bool:
+        """Return whether another's page asks; over plain http browsers tell its origin alone.
+
+        A server on loopback is told more, unless a proxy stands before it, with another host.
+        """
+        site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+        if site is None and origin is not None and not self.hosts:
+            return origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower()
+        return site in _ELSEWHERE
 
     async def discard(self, receive: Receive) -> None:
         """Take what is still sent, for a while: who sends reads no answer before the end."""

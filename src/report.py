@@ -21,7 +21,7 @@ from src.judged import Judged, measures
 from src.memory import keep_freed_memory
 from src.missing import Missing
 from src.opened import add_options, open_run
-from src.pages import page
+from src.pages import is_page, page
 from src.quiet import quiet_libraries
 from src.report_parts import Maker, Section, count
 from src.run import write_text
@@ -42,6 +42,8 @@ def main(args: Sequence[str] | None = None) -> int:
         name = "report.html" if len(runs) == 1 else "comparison.html"
         out = options.out or options.runs[0] / name
         _require_place(out)
+        if options.out is not None:
+            _require_own(out)
         plots.require()
         keep_freed_memory()
         content = one_run(runs[0]) if len(runs) == 1 else comparison(runs)
@@ -65,7 +67,7 @@ def _keep_a_better_one(out: Path, runs: Sequence[Trained]) -> None:
     if poor is not None and out.is_file():
         why = poor.missing.lines[-1]
         raise UserError(
-            f"{out} is kept, since a page of today would have neither scores nor pictures ({why}). "
+            f"{out} is kept, since a page of today would have no pictures ({why}). "
             "--out FILE writes it elsewhere."
         )
 
@@ -106,6 +108,14 @@ def _require_place(out: Path) -> None:
         )
 
 
+def _require_own(out: Path) -> None:
+    if out.is_file() and not is_page(out):
+        raise UserError(
+            f"--out {out} is there, and is no page of this command. Give another name, or remove "
+            "it."
+        )
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the options."""
     made = Parser(
@@ -132,19 +142,22 @@ def one_run(run: Trained) -> dict[str, Any]:
     """Return what the page of one run is filled with; what can't be had is said there."""
     maker = Maker(run.missing)
     judged, found = _judged(run)
+    split = run.split if judged else _stored_split(run)
     tiles = []
-    if judged and run.split:
-        split = run.split
-        tiles = scored.score_tiles(found, split)
+    if split:
+        found = found or run.scores(split)
+        tiles = run.missing.attempt("the scores", lambda: scored.score_tiles(found, split)) or []
+        looked = scored.looked_at(judged, found) if judged else scored.as_stored(found)
         maker.add(
             "the scores",
-            lambda: scored.score_section(judged, found, split, run.chosen_on_test),
+            lambda: scored.score_section(found, split, run.chosen_on_test, looked),
         )
     if run.rows:
         maker.add("the curves", lambda: about.learning_curves(run))
-    if judged:
+    if split:
         maker.add("the classes", lambda: scored.confusion_section(found))
-        maker.add("the calibration", lambda: scored.calibration_section(judged, found))
+        maker.add("the calibration", lambda: scored.calibration_section(found, judged))
+    if judged:
         maker.add("the mistakes", lambda: pictures.mistakes(judged))
         maker.add("the heat maps", lambda: pictures.what_it_looks_at(judged))
         maker.add("the shortcut check", lambda: _shortcuts(run, judged, found))
@@ -189,6 +202,12 @@ def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
         "the scores", lambda: scored.all_scores(judged, run.own_scores(split))
     )
     return (judged, found) if found else (None, {})
+
+
+def _stored_split(run: Trained) -> str | None:
+    """Return the split whose stored scores stand for pictures that can't be looked at now."""
+    whole = (s for s in ("test", "val") if run.is_own(s) and run.scores(s).keys() >= scored.NEEDED)
+    return next(whole, None)
 
 
 def _shortcuts(run: Trained, judged: Judged, found: dict[str, Any]) -> Section:

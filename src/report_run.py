@@ -160,7 +160,7 @@ def reproduce(run: Trained) -> Section:
     record = run.record
     words = [str(word) for word in record.get("command") or ()]
     versions = record.get("versions") or {}
-    commit = str(record.get("git_commit") or "outside git")
+    commit = str(record.get("git_commit", "unknown") or "outside git")
     rows = [
         ("Seed", str(record.get("seed", "unknown"))),
         ("Started", str(record.get("started", "unknown"))),

@@ -42,7 +42,7 @@ _SCORES = {
     "auroc": "area under the ROC curve",
     "loss": "loss (cross entropy, nats)",
 }
-_NEEDED = {
+NEEDED = {
     *_SCORES, *(f"{name}_interval" for name in _SCORES), "per_class", "confusion", "calibration",
 }  # fmt: skip
 _RELIABILITY = (
@@ -59,7 +59,7 @@ def all_scores(judged: Judged, known: Mapping[str, Any]) -> dict[str, Any]:
         known: What it said, of test.json or validate.json; taken where it is of the same pictures,
             since intervals of many classes take minutes.
     """
-    same = known.get("n") == len(judged.table.target) and known.keys() >= _NEEDED
+    same = known.get("n") == len(judged.table.target) and known.keys() >= NEEDED
     if same and known.get("classes") == list(judged.classes):
         return dict(known)
     return scores(judged.table, judged.classes, judged.decision)
@@ -86,22 +86,36 @@ def score_tiles(found: Mapping[str, Any], split: str) -> list[dict[str, str]]:
     ]
 
 
+def looked_at(judged: Judged, found: Mapping[str, Any]) -> list[str]:
+    """Return which pictures the scores are of, where they are not all."""
+    n, unlabelled = len(judged.pictures), len(judged.pictures) - found["n"]
+    part = f"Looked at are {n:,} of {judged.of_all:,} pictures, evenly spread."
+    return [
+        part if n < judged.of_all else "",
+        f"{unlabelled:,} without a label are left out." if unlabelled else "",
+    ]
+
+
+def as_stored(found: Mapping[str, Any]) -> list[str]:
+    """Return what is said of scores that were not made for this page."""
+    return [
+        f"They are those that were stored when {found['checkpoint']} was scored: today it can't be "
+        "scored again."
+    ]
+
+
 def score_section(
-    judged: Judged, found: Mapping[str, Any], split: str, chosen_on_test: bool
+    found: Mapping[str, Any], split: str, chosen_on_test: bool, looked: Sequence[str]
 ) -> Section:
     """Scores with intervals and baselines."""
     rows: list[list[str | Ranged]] = [
         [text, (plain_with_ends if k == "loss" else with_ends)(found[k], found[f"{k}_interval"])]
         for k, text in _SCORES.items()
     ]
-    unlabelled = len(judged.pictures) - found["n"]
     about = [
         f"On {found['n']:,} {SPLIT_NAMES[split]} pictures, with 95 % intervals. "
         + (_CHOSEN_ON_TEST if chosen_on_test else _CHOSEN[split]),
-        f"Looked at are {len(judged.pictures):,} of {judged.of_all:,} pictures, evenly spread."
-        if len(judged.pictures) < judged.of_all
-        else "",
-        f"{unlabelled:,} without a label are left out." if unlabelled else "",
+        *looked,
     ]
     return section("Scores", about, [table(["score", "value"], rows)])
 
@@ -163,7 +177,7 @@ def _most_confused(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Par
     return table(["commonest mistakes: is", "was named", "pictures"], rows, [1])
 
 
-def calibration_section(judged: Judged, found: Mapping[str, Any]) -> Section:
+def calibration_section(found: Mapping[str, Any], judged: Judged | None) -> Section:
     """How far probabilities can be trusted, and where the decision falls."""
     calibration = found["calibration"]
     names = {"ece": "expected calibration error", "brier": "Brier score", "loss": "log loss"}
@@ -172,9 +186,7 @@ def calibration_section(judged: Judged, found: Mapping[str, Any]) -> Section:
                  for when in ("before", "after"))]
         for k, text in names.items()
     ]  # fmt: skip
-    right = np.asarray(judged.table.predicted == judged.table.target)
-    svg = plots.reliability(judged.confidence(), judged.confidence(Decision()), right)
-    drawn = [{"svg": svg, "caption": _RELIABILITY}, _histogram(judged)]
+    drawn = [{"kind": "plots", "plots": _calibration_plots(judged)}] if judged else []
     about = (
         f"Logits are divided by a temperature of {calibration['temperature']:.3f}, fitted on the "
         "validation pictures."
@@ -184,8 +196,14 @@ def calibration_section(judged: Judged, found: Mapping[str, Any]) -> Section:
     return section(
         "Calibration",
         [about],
-        [{"kind": "plots", "plots": drawn}, table(["", "before", "after"], rows)],
+        [*drawn, table(["", "before", "after"], rows)],
     )
+
+
+def _calibration_plots(judged: Judged) -> list[dict[str, str]]:
+    right = np.asarray(judged.table.predicted == judged.table.target)
+    svg = plots.reliability(judged.confidence(), judged.confidence(Decision()), right)
+    return [{"svg": svg, "caption": _RELIABILITY}, _histogram(judged)]
 
 
 def _histogram(judged: Judged) -> dict[str, str]:

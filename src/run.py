@@ -161,8 +161,18 @@ class RunFolder:
         return path
 
     def best_or_last(self) -> Path:
-        """Return best.ckpt, or last.ckpt if no validation has been run."""
-        return self.best if self.best.is_file() else self.checkpoint("last")
+        """Return best.ckpt, or last.ckpt if no validation has been run.
+
+        Raises:
+            UserError: if there is neither.
+        """
+        found = next((path for path in (self.best, self.last) if path.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"there is no checkpoint in {self.checkpoints}. Train the run first, or give one: "
+                "--ckpt_path FILE"
+            )
+        return found
 
     @property
     def begun(self) -> bool:

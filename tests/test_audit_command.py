@@ -614,10 +614,38 @@ class TestRefuses:
         assert "x.csv: " in err and "File name too long" in err
 
     def test_the_look_before_leaves_nothing(self, root: Path, run: Any) -> None:
-        Path("left.csv").write_text("an old one")
+        Path("left.csv").touch()
         assert run("--data.root", root, "--out", "new/out", "--fix", "left.csv")[0] == 0
         assert sorted(path.name for path in Path().iterdir()) == ["insects", "left.csv", "new"]
         assert Path("left.csv").read_text("utf-8").startswith("path,label")
+
+    @pytest.mark.parametrize(
+        ("words", "name"),
+        [
+            (["--fix", "mine.csv"], "mine.csv"),
+            (["--out", "mine"], "mine/audit.html"),
+            (["--out", "mine"], "mine/audit.json"),
+        ],
+    )
+    def test_nothing_of_others_is_replaced(
+        self, words: Sequence[str], name: str, root: Path, run: Any, monkeypatch: Any
+    ) -> None:
+        Path("mine").mkdir()
+        Path(name).write_text("path,label\n")
+        monkeypatch.setattr(audit, "inspect", None)
+        code, _, err = run("--data.root", root, *words)
+        assert code == 2
+        assert re.search(
+            rf"{Path(name).name} is there( already\.|, and is of no audit\.) Give", err
+        )
+        assert Path(name).read_text() == "path,label\n"
+
+    def test_an_earlier_audit_is_replaced(self, root: Path, run: Any) -> None:
+        run("--data.root", root, "--out", "out")
+        page, old = Path("out/audit.html"), Path("out/audit.json").read_text()
+        Path("out/audit.json").write_text("{}")
+        assert run("--data.root", root, "--out", "out")[0] == 0
+        assert (page.is_file(), Path("out/audit.json").read_text()) == (True, old)
 
     @pytest.mark.parametrize(
         ("words", "said"),

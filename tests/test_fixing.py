@@ -38,14 +38,26 @@ class TestLeftOver:
         ],
     )
     def test_positions(self, groups: dict[str, list[tuple[int, ...]]], gone: list[int]) -> None:
-        kept = left_over(findings(**groups), SIZES)
+        kept = left_over(findings(**groups), SIZES, lambda i: i)
         assert kept == [i for i in range(6) if i not in gone]
 
     def test_equal_sizes_the_first_stays(self) -> None:
         found = Findings(
             ("a", "b"), ("x", "x"), ("", ""), copies=Copies((), (), (Group((0, 1), "exact"),))
         )
-        assert left_over(found, [(4, 4), (4, 4)]) == [0]
+        assert left_over(found, [(4, 4), (4, 4)], lambda i: 9) == [0]
+
+    def test_a_copy_stored_with_less_goes(self, tmp_path: Path) -> None:
+        """Of as many pixels; of a picture that is gone by now nothing is known."""
+        (tmp_path / "a").write_bytes(b"poor")
+        (tmp_path / "b").write_bytes(b"the original")
+        found = Findings(
+            tuple("abc"),
+            tuple("xxx"),
+            ("",) * 3,
+            copies=Copies((), (), (Group((0, 1, 2), "near"),)),
+        )
+        assert write_fixed(tmp_path / "l.csv", tmp_path, found, [(4, 4)] * 3) == [1]
 
 
 class TestWritten:

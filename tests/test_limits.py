@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers import ROOT, require_module
 
+LOCAL = frozenset({"localhost"})
+
 
 @pytest.fixture(autouse=True)
 def _packages() -> None:
@@ -17,7 +19,9 @@ def _packages() -> None:
         require_module(name)
 
 
-def asked(app: Any, *body: bytes, held: int = 0, **headers: str) -> tuple[int, str]:
+def asked(
+    app: Any, *body: bytes, held: int = 0, hosts: frozenset[str] = LOCAL, **headers: str
+) -> tuple[int, str]:
     """Return status and sentence that a request gets from the limits around an application."""
     from src.limits import Limits
 
@@ -35,7 +39,7 @@ def asked(app: Any, *body: bytes, held: int = 0, **headers: str) -> tuple[int, s
     async def send(message: Any) -> None:
         sent.append(message)
 
-    limits = Limits(app, 1000, 0.05, frozenset({"localhost"}))
+    limits = Limits(app, 1000, 0.05, hosts)
     limits.held = held
     pairs = {"host": "localhost", **headers}.items()
     scope = {
@@ -94,6 +98,18 @@ def test_the_last_answers_end_their_connection() -> None:
 
 def test_another_name() -> None:
     assert asked(slow, host="evil.example") == (400, "This server goes by another name.")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://here:81"])
+def test_a_page_of_another_server_over_plain_http(origin: str) -> None:
+    """There a browser tells the origin alone; where it tells more, that is heeded."""
+    here = {"host": "HERE", "hosts": frozenset()}
+    told = 403, "Pages of other servers may not ask this one."
+    assert asked(slow, origin=origin, **here) == told
+    assert asked(slow, origin="http://here", **here)[0] == 503
+    assert asked(slow, **here)[0] == 503
+    assert asked(slow, origin=origin, **here, **{"sec-fetch-site": "same-origin"})[0] == 503
+    assert asked(slow, origin=origin)[0] == 503  # on loopback: a proxy of another name
 
 
 def run(code: str, reads: bool) -> tuple[int, str]:

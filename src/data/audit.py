@@ -36,9 +36,9 @@ def check(
     what = f"{len(skipped):,} of {len(scans):,} files in {listing.root} are no sound pictures"
     if on_bad_image == "error":
         raise UserError(
-            f"{what}:\n{bad}\nRead are JPEG, PNG, WebP, BMP, TIFF and GIF files of which every "
-            "pixel can be decoded. Mend or remove these files, or leave them out with "
-            "--data.on_bad_image skip."
+            f"{what}:\n{bad}\nRead are JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, JPEG 2000 and AVIF "
+            "files of which every pixel can be decoded. Mend or remove these files, or leave them "
+            "out with --data.on_bad_image skip."
         )
     lost = sorted(listing.training_labels() - listing.take(kept).training_labels())
     if lost or not kept:

@@ -1,7 +1,8 @@
 """A CSV of the pictures that an audit leaves: no conflicts, one of each group of copies."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from src.data.findings import Findings
@@ -11,23 +12,26 @@ from src.errors import UserError
 _PREFERRED = {"test": 0, "val": 1, "train": 2}  # of a leak, the copy that is not trained on stays
 
 
-def left_over(findings: Findings, sizes: Sequence[tuple[int, int]]) -> list[int]:
+def left_over(
+    findings: Findings, sizes: Sequence[tuple[int, int]], num_bytes: Callable[[int], int]
+) -> list[int]:
     """Return the positions of the pictures to keep, rising.
 
     All pictures of a conflict go: which label is right, nobody knows. Of other copies one stays: of
-    the test split before val and train, then the largest, then the first.
+    the test split before val and train, then the one of most pixels, of most bytes, the first.
 
     Args:
         findings: Of N sound pictures.
         sizes: Width and height of each.
+        num_bytes: Returns those of the file at a position.
     """
     copies, dropped = findings.copies, set[int]()
     for group in copies.conflicts:
         dropped.update(group.members)
 
-    def rank(i: int) -> tuple[int, int, int]:
+    def rank(i: int) -> tuple[int, int, int, int]:
         width, height = sizes[i]
-        return _PREFERRED.get(findings.splits[i], 3), -width * height, i
+        return _PREFERRED.get(findings.splits[i], 3), -width * height, -num_bytes(i), i
 
     for group in (*copies.leaks, *copies.duplicates):
         alive = sorted(set(group.members) - dropped, key=rank)
@@ -47,7 +51,7 @@ def write_fixed(
     Nothing is deleted.
 
     Args:
-        path: The CSV; an old one is replaced. Paths in it start from its folder where they can.
+        path: The CSV. Paths in it start from its folder where they can.
         root: What the paths of the findings start from.
         findings: Of the data.
         sizes: See `left_over`.
@@ -59,7 +63,13 @@ def write_fixed(
     Raises:
         UserError: if a file's name is no UTF-8, which a CSV that is read for a training must be.
     """
-    kept = left_over(findings, sizes)
+
+    def num_bytes(i: int) -> int:
+        with suppress(OSError):  # gone meanwhile
+            return (root / findings.paths[i]).stat().st_size
+        return 0
+
+    kept = left_over(findings, sizes, num_bytes)
     names = [_from(path.parent, root / findings.paths[i]) for i in kept]
     columns = {"path": names, "label": [findings.labels[i] for i in kept]}
     for column, values in (("split", findings.splits), ("group", groups)):

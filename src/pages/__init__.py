@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 _HERE = Path(__file__).parent
+_MARK = b'<meta name="generator" content="Waggle">'  # near the begin of every page
 
 
 def page(template: str, content: Mapping[str, Any]) -> str:
@@ -23,6 +24,13 @@ def page(template: str, content: Mapping[str, Any]) -> str:
     """
     style = (_HERE / "style.css").read_text("utf-8")
     return _environment().get_template(template).render(style=style, **content)
+
+
+def is_page(path: Path) -> bool:
+    """Return whether a file is a page of this project, or empty: such a one may be replaced."""
+    with path.open("rb") as file:
+        start = file.read(500)
+    return not start or _MARK in start
 
 
 @cache

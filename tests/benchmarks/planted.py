@@ -114,6 +114,7 @@ def measure(root: Path, folder: Path, seed: int, faults: int) -> list[str]:
     if {*listing.splits} != {"train", "test"}:
         raise UserError(f"--root {root} needs the folders train and test, and no other split.")
     fixed = folder / "fixed.csv"
+    fixed.unlink(missing_ok=True)
     _audit(root, folder / "before", "--fix", str(fixed))
     left = list_data(fixed)
     names = [os.path.relpath(left.root / path, root.absolute()) for path in left.paths]

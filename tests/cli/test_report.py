@@ -353,10 +353,37 @@ class TestMissingParts:
         elsewhere = Written(
             capsys, run, "--data.root", tmp_path / "away", "--out", tmp_path / "a.html"
         )
-        assert not OF_SCORES & set(elsewhere.page.sections)
+        assert OF_SCORES & set(elsewhere.page.sections) == {"scores", "classes", "calibration"}
+
+    @pytest.mark.parametrize("lost", ["checkpoints", "the pictures"])
+    def test_scores_that_are_there_are_shown(
+        self, lost: str, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Of the network and the pictures of the run, as they were; no others."""
+        run, out = Path(shutil.copytree(scored, tmp_path / "run")), tmp_path / "a.html"
+        words: list[Any] = [run, "--out", out]
+        if lost == "checkpoints":
+            without(run, lost)
+        else:
+            words += ["--data.root", tmp_path / "away"]
+        page = Written(capsys, *words).page
+        assert OF_SCORES & set(page.sections) == {"scores", "classes", "calibration"}
+        assert "those that were stored when best.ckpt was scored" in page.text
+        accuracy = json.loads((run / "test.json").read_text())["accuracy"]
+        assert f"{100 * accuracy:.1f} %" in page.text
+        scored_on_others(run)
+        assert not OF_SCORES & set(Written(capsys, *words).page.sections)
 
 
 class TestMistakesOfTheUser:
+    def test_a_page_of_others(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        notes = run / "notes.html"
+        notes.write_text("<p>mine</p>")
+        written = Written(capsys, run, "--out", notes)
+        assert written.code == 2
+        assert "notes.html is there, and is no page of this command. Give" in written.err
+        assert notes.read_text() == "<p>mine</p>"
+
     def test_a_config_of_something_else(
         self, run: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -441,6 +468,9 @@ class TestSeveralRuns:
         a, b = (read_scored(folder, "test").right for folder in two)
         flips = int((a != b).sum())
         assert f"A and B: {flips} picture" in page.text
+        sure = [float(share) for share in re.findall(r"A \w+ ([\d.]+) %, B", page.text)]
+        assert len(sure) == flips
+        assert sure == sorted(sure, key=lambda share: -abs(share - 50))
         assert len([tag for tag, _ in page.tags if tag == "img"]) == flips > 0
         assert re.search(r'class="verdict">(no difference|[AB] is better)', page.text)
         assert (two[0] / "comparison.html").is_file()

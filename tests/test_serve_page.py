@@ -45,7 +45,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     two = [[0.0, 0.0, 0.0], [STRENGTH, 0.0, -STRENGTH]]
     write_bundle(folder / "two", ["blue", "red"], two, TWO, threshold=0.5)
-    write_bundle(folder / "bare", ["<i>blue</i>", "red"], two, compared=False)
+    write_bundle(folder / "bare", ["<i>pale, blue</i>", "red"], two, compared=False)
     three = [[STRENGTH if k == c else 0.0 for c in range(3)] for k in range(3)]
     write_bundle(folder / "three", ["red", "green", "blue"], three, THREE)
     five = [(k, tuple(0.6 if k == c else 0.1 for c in range(5)), RED) for k in range(5)]
@@ -492,11 +492,12 @@ class TestTrouble:
     def test_no_validation_pictures_and_not_compared(self, tab: Tab, bundles: Path) -> None:
         with serving(bundles / "bare") as found:
             tab.open(found)
+            tab.shows("#about", 'tells "<i>pale, blue</i>" and red apart')
             tab.shows("#unproved", "not compared with the trained network")
             tab.shows("#validation-about", "holds no labelled pictures")
             assert tab["#threshold"].is_hidden()
             tab.choose(("red.png", picture(BLUE))).explained()
-            tab.shows("#decision", "<i>blue</i> 98.2 %")
+            tab.shows("#decision", "<i>pale, blue</i> 98.2 %")
             assert tab["#alike"].is_hidden()
 
 

@@ -151,6 +151,16 @@ class TestOneRun:
         assert page.requests == []
         assert "Missing" not in page.text
 
+    def test_a_name_that_holds_a_comma(
+        self, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It is told from two names, in the line of fit as in the title."""
+        root = make_pictures(tmp_path / "data", {"": 8}, ("green, red", "blue"))
+        words = ["--trainer.max_epochs=1", "--data.val_fraction=0.25", *TINY]
+        fitted = cli("fit", "--data.root", root, "--run_dir", "run", *words)
+        assert ' | blue, "green, red" | 32 pixels, ' in fitted.out
+        assert "<h1>A run: blue, &#34;green, red&#34;</h1>" in Written(capsys, "run").page.text
+
 
 def without(run: Path, *names: str) -> None:
     for name in names:

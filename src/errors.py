@@ -66,6 +66,11 @@ def typed(path: Path) -> str:
     return subprocess.list2cmdline([str(path)])
 
 
+def listed(names: Iterable[str]) -> str:
+    """Return names parted by commas; one that holds a comma stands in double quotes."""
+    return ", ".join(f'"{name}"' if "," in name else name for name in names)
+
+
 def visible(text: str) -> str:
     """Return text as one line without what moves a cursor or commands a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

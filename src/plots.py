@@ -253,7 +253,7 @@ def intervals(
         axes.axvline(line, color=_SOFT, linewidth=1, linestyle=(0, (3, 3)))
     for place, (_, share, (low, high)) in zip(places.tolist(), rows, strict=True):
         axes.plot([low, high], [place, place], color=_ACCENT, linewidth=2, alpha=0.5)
-        axes.plot([share], [place], "o", color=_ACCENT, markersize=6)
+        axes.plot([share], [place], "o", color=_ACCENT, markersize=6, clip_on=False)
     axes.set_yticks(places.tolist(), [_label_of(label) for label, _, _ in rows], color=_INK)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

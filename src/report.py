@@ -15,7 +15,7 @@ from src import report_run as about
 from src import report_scores as scored
 from src.comparison import comparison
 from src.data.scans import scan
-from src.errors import UserError, visible
+from src.errors import UserError, listed, visible
 from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.memory import keep_freed_memory
@@ -179,7 +179,7 @@ def _title(run: Trained) -> str:
     """Return the recipe, as far as it is known, and the classes."""
     words = (str(word) for word in run.record.get("command") or ())
     recipe = next((word for word in words if word.endswith((".yaml", ".yml"))), "")
-    shown = ", ".join(run.classes[:6])
+    shown = listed(run.classes[:6])
     more = len(run.classes) - 6
     stem = Path(recipe.replace("\\", "/")).stem
     return f"{stem or 'A run'}: {shown}{f' and {more:,} more' if more > 0 else ''}"

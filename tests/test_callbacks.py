@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +17,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from callbacks import SampleImages, Throughput, sample_images, throughput
-from callbacks.sheets import contact_sheet
+from callbacks import SampleImages, Throughput, sample_images, sheets, throughput
+from callbacks.sheets import contact_sheet, font
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.sampler import TrainBatches
 from src.errors import UserError
 from tests.cli.conftest import SIZE, make_pictures
+from tests.helpers import require_module
 
 GAP, LINE = 12, 19  # white between the pictures, and below each for its name
 SHOWN = 128  # what pictures of 32 pixels are enlarged to
@@ -285,3 +287,23 @@ class TestContactSheet:
 
     def test_a_name_that_no_font_can_draw(self) -> None:
         contact_sheet([np.zeros((SIZE, SIZE, 3), np.uint8)], [(os.fsdecode(b"bee\xff"),)])
+
+    @pytest.mark.parametrize("letter", "äßøąЖΩ")
+    def test_letters_beyond_english(self, letter: str) -> None:
+        require_module("matplotlib")
+        drawn, box = (bytes(font(14).getmask(text)) for text in (letter, "\uffff"))
+        assert drawn != box
+
+    @pytest.mark.parametrize(
+        "found",
+        [
+            None,
+            ModuleSpec("matplotlib", None),  # a folder of that name
+            ModuleSpec("matplotlib", None, origin="without/fonts/__init__.py"),
+        ],
+    )
+    def test_without_matplotlib_it_is_the_font_of_pillow(
+        self, found: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sheets, "find_spec", lambda name: found)
+        assert font.__wrapped__(14).getname()[0] == "Aileron"

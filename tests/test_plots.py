@@ -13,6 +13,7 @@ from src.errors import UserError
 from tests.helpers import require_module
 
 NAN = float("nan")
+SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</svg><script>alert("x")</script>&amp; $x_1$ id="a"'
 DRAWN: dict[str, Callable[[], str]] = {
     "curves": lambda: plots.curves(
@@ -68,6 +69,21 @@ def test_a_class_may_have_any_name() -> None:
 def test_no_id_is_in_two_figures() -> None:
     every = [name for draw in DRAWN.values() for name in ids(draw())]
     assert len(every) == len(set(every)) > 20
+
+
+def test_no_dot_is_cut_at_an_end() -> None:
+    rows = [("all", 1.0, (0.7, 1.0)), ("none", 0.0, (0.0, 0.3))]
+    root = ElementTree.fromstring(plots.intervals("ends", rows, "accuracy"))
+    right = float(root.attrib["viewBox"].split()[2])
+    drawn = [
+        (group, use)
+        for group in root.iter(f"{SVG}g")
+        for use in group.findall(f"{SVG}use")
+        if "accent" in use.get("style", "")
+    ]
+    assert [group.get("clip-path") for group, _ in drawn] == [None, None]
+    places = [float(use.attrib["x"]) for _, use in drawn]
+    assert 3 < places[1] < places[0] < right - 3  # a dot is 6 wide
 
 
 def test_what_the_curves_say() -> None:

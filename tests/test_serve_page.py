@@ -1,6 +1,7 @@
 """The page of `python -m src.serve` in a real browser, over bundles worked out by hand."""
 
 import base64
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.bundles import (
     BLUE,
@@ -43,7 +45,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     two = [[0.0, 0.0, 0.0], [STRENGTH, 0.0, -STRENGTH]]
     write_bundle(folder / "two", ["blue", "red"], two, TWO, threshold=0.5)
-    write_bundle(folder / "bare", ["<i>blue</i>", "red"], two, compared=False)
+    write_bundle(folder / "bare", ["<i>pale, blue</i>", "red"], two, compared=False)
     three = [[STRENGTH if k == c else 0.0 for c in range(3)] for k in range(3)]
     write_bundle(folder / "three", ["red", "green", "blue"], three, THREE)
     five = [(k, tuple(0.6 if k == c else 0.1 for c in range(5)), RED) for k in range(5)]
@@ -254,6 +256,25 @@ class TestPictures:
             tab["#clear"].click()
             assert tab["#look"].is_hidden()
             assert tab["#try-row"].is_visible()
+
+    def test_what_the_browser_cannot_show(self, tab: Tab, server: Server) -> None:
+        """A TIFF: its suffix, then what the network sees; a refused file keeps another mark."""
+        held: list[Any] = []
+        tab.page.route("**/explain*", lambda one: held.append(one))
+        file = io.BytesIO()
+        Image.open(io.BytesIO(picture())).save(file, "TIFF")
+        files = [("a.b.tiff", file.getvalue()), ("broken.png", b"none"), ("c.png", picture(BLUE))]
+        tab.open(server).choose(*files)
+        tab.shows("#strip li:nth-child(1)", "red")
+        tab.shows("#strip li:nth-child(2)", "refused")
+        first, second, _ = tab["#strip img"].all()
+        first.wait_for(state="hidden")
+        second.wait_for(state="hidden")
+        assert marks(tab)[:2] == ["TIFF", "?"]
+        held[0].continue_()
+        first.wait_for(state="visible")
+        assert first.evaluate("one => one.decode().then(() => one.naturalWidth)") == SIDE
+        assert second.is_hidden()
 
     def test_back_and_forth_asks_once(self, tab: Tab, server: Server) -> None:
         """A picture that is selected again while its explanation is awaited asks for no other."""
@@ -471,11 +492,12 @@ class TestTrouble:
     def test_no_validation_pictures_and_not_compared(self, tab: Tab, bundles: Path) -> None:
         with serving(bundles / "bare") as found:
             tab.open(found)
+            tab.shows("#about", 'tells "<i>pale, blue</i>" and red apart')
             tab.shows("#unproved", "not compared with the trained network")
             tab.shows("#validation-about", "holds no labelled pictures")
             assert tab["#threshold"].is_hidden()
             tab.choose(("red.png", picture(BLUE))).explained()
-            tab.shows("#decision", "<i>blue</i> 98.2 %")
+            tab.shows("#decision", "<i>pale, blue</i> 98.2 %")
             assert tab["#alike"].is_hidden()
 
 
@@ -500,6 +522,12 @@ def test_on_a_phone(browser: Any, server: Server, scheme: str) -> None:
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 380) == (scheme == "light")
     assert tab.complaints == []
     tab.page.context.close()
+
+
+def marks(tab: Tab) -> list[str]:
+    """Return what stands in place of the small pictures."""
+    script = "all => all.map((one) => getComputedStyle(one, '::before').content)"
+    return [text.strip('"') for text in tab["#strip b"].evaluate_all(script)]
 
 
 def focused(tab: Tab) -> str:

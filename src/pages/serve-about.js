@@ -1,7 +1,7 @@
 // What the model is, and validation pictures to begin with.
 
 import { Refused } from "./serve-ask.js";
-import { add, byId, capital, count, kept, listed, percent, problem, put } from "./serve-page.js";
+import { add, byId, capital, count, kept, listed, percent, problem, put, quoted } from "./serve-page.js";
 
 const TRIES = 8;
 const KINDS = { val: "validation", test: "test", train: "training" };
@@ -11,7 +11,7 @@ export function introduce({ run, network, parameters, preprocessing, scores, par
   const { classes, image_size: side } = preprocessing;
   put("name", run ?? "A model");
   document.title = `${run ?? "A model"} · Waggle`;
-  const tells = classes.length <= 6 ? `tells ${listed(classes)} apart` : `tells ${classes.length} classes apart`;
+  const tells = classes.length <= 6 ? `tells ${listed(classes.map(quoted))} apart` : `tells ${classes.length} classes apart`;
   const size = parameters ? `, ${(parameters / 1e6).toFixed(1)} million parameters` : "";
   put("about", `${network ?? "It"}${size}, ${tells}, looking at ${side} × ${side} pixels.`);
   byId("unproved").hidden = parity != null;

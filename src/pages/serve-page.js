@@ -45,6 +45,9 @@ export const listed = (names) => names.length < 2
   ? names.join("")
   : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 
+/** A name as it stands in a list: in double quotes if it holds a comma. */
+export const quoted = (name) => name.includes(",") ? `"${name}"` : name;
+
 export function problem(text) {
   byId("problem").hidden = !text;
   put("problem", text);

@@ -11,6 +11,8 @@ export function named(decision, shares) {
   return k === UNSURE ? "unsure" : `${decision.classes[k]} ${percent(shares[k])}`;
 }
 
+const suffix = (name) => name.match(/\.(\w{1,4})$/)?.[1].toUpperCase() ?? "file";
+
 export class Strip {
   /**
    * @param page Holds the decision, and the item that is shown.
@@ -28,12 +30,21 @@ export class Strip {
     for (const item of items.filter((one) => !one.thumb)) {
       const button = add(add(this.root, "li"), "button", { type: "button" });
       const image = add(button, "img", { src: item.url, alt: "" });
-      image.addEventListener("error", () => { image.hidden = true; });
+      image.addEventListener("error", () => { image.hidden = true; this.see(item, item.seen); });
       item.thumb = { button, image, name: add(button, "b"), share: add(button, "span") };
       button.addEventListener("click", () => this.select(item));
       this.draw(item);
     }
     this.count(items);
+  }
+
+  /** Take what the network sees of an item: it is shown where the browser can't show the file. */
+  see(item, picture) {
+    const { image } = item.thumb;
+    item.seen = picture;
+    if (!image.hidden || !picture || image.src === picture) return;
+    image.src = picture;
+    image.hidden = false;
   }
 
   draw(item) {
@@ -42,6 +53,7 @@ export class Strip {
     const k = shares ? decision.of(shares) : UNSURE;
     button.classList.toggle("failed", Boolean(failure));
     name.textContent = failure ? (failure.again ? "no answer" : "refused") : shares ? decision.name(k) : "…";
+    name.dataset.mark = failure ? "?" : suffix(item.name); // where there is no picture
     share.textContent = k === UNSURE ? "" : percent(shares[k]);
     button.setAttribute("aria-label", `${item.name}: ${failure?.message ?? (shares ? named(decision, shares) : "waiting")}`);
     button.setAttribute("aria-pressed", String(item === shown));

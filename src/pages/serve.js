@@ -146,6 +146,7 @@ async function fill(item) { // what drove the decision for the class that is nam
   try {
     if (!explained.has(k)) explained.set(k, explain(item.file, page.decision.classes[k]));
     const found = await explained.get(k), show = await stage.show(found);
+    strip.see(item, found.picture);
     if (item !== page.shown || k !== page.explaining) return;
     show();
     problem("");

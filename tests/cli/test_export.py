@@ -357,12 +357,12 @@ def test_the_readme_says_how_a_picture_is_fitted(
 def test_names_do_not_break_the_readme(exported: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported, tmp_path / "b"))
     about = record_of(folder)
-    about["preprocessing"]["classes"] = ["a\n# b", "<i>c|d</i>"]
+    about["preprocessing"]["classes"] = ["a\n# b", "<i>c|d</i>", "e, f"]
     (folder / "bundle.json").write_text(json.dumps(about))
     write_readme(folder, "my_run\n", about)
     text = (folder / "README.md").read_text()
     assert text.startswith("# my\\_run\n")
-    assert "A classifier of pictures: a \\# b, \\<i\\>c\\|d\\</i\\>." in text
+    assert 'A classifier of pictures: a \\# b, \\<i\\>c\\|d\\</i\\>, "e, f".' in text
 
 
 def test_the_readme_says_which_pictures(exported: Path, tmp_path: Path) -> None:

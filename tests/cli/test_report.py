@@ -1,5 +1,6 @@
 """The report of real runs: every section, whatever is missing, several runs, a browser."""
 
+import io
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from src import fitting
 from src import report as command
@@ -150,6 +152,16 @@ class TestOneRun:
         assert [a for tag, a in page.tags if tag == "img" and "onerror" in a] == []
         assert page.requests == []
         assert "Missing" not in page.text
+
+    def test_a_name_that_holds_a_comma(
+        self, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It is told from two names, in the line of fit as in the title."""
+        root = make_pictures(tmp_path / "data", {"": 8}, ("green, red", "blue"))
+        words = ["--trainer.max_epochs=1", "--data.val_fraction=0.25", *TINY]
+        fitted = cli("fit", "--data.root", root, "--run_dir", "run", *words)
+        assert ' | blue, "green, red" | 32 pixels, ' in fitted.out
+        assert "<h1>A run: blue, &#34;green, red&#34;</h1>" in Written(capsys, "run").page.text
 
 
 def without(run: Path, *names: str) -> None:
@@ -642,3 +654,42 @@ def test_in_a_browser(width: int, scheme: Any, browser: Any, scored: Path) -> No
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 380) == (scheme == "light")
     context.close()
+
+
+@pytest.mark.browser
+def test_a_long_name_pushes_no_number_out_of_sight(
+    browser: Any, scored: Path, tmp_path: Path
+) -> None:
+    name = "Great_golden_digger_wasp_Sphex_ichneumoneus"
+    path, text = tmp_path / "long.html", (scored / "report.html").read_text("utf-8")
+    path.write_text(text.replace(">ant<", f">{name}<"), "utf-8")
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(path.as_uri())
+    first = page.locator("#classes table:not(.confusion) td").first
+    assert first.inner_text() == name
+    assert first.bounding_box()["width"] > 60  # not a letter a line
+    hidden = "all => all.map((one) => one.scrollWidth - one.clientWidth)"
+    assert page.locator("#classes .scroll").evaluate_all(hidden) == [0, 0]
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_shadows_say_where_a_table_goes_on(scheme: Any, browser: Any, scored: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page.goto((scored / "report.html").as_uri())
+    box = page.locator("#classes .scroll").last
+    assert shaded(box) == [False, False]
+    box.evaluate("one => { one.firstElementChild.style.width = '900px'; }")
+    for at, ends in ((0, [False, True]), (200, [True, True]), (900, [True, False])):
+        box.evaluate("(one, at) => { one.scrollLeft = at; }", at)
+        assert shaded(box) == ends
+    page.close()
+
+
+def shaded(box: Any) -> list[bool]:
+    """Return whether there is a shadow at the left and the right end, above the table's head."""
+    with Image.open(io.BytesIO(box.screenshot())) as picture:
+        width, pixels = picture.width, picture.convert("L")
+        plain, *ends = (pixels.getpixel((x, 17)) for x in (width // 2, 2, width - 3))
+    return [abs(end - plain) > 10 for end in ends]

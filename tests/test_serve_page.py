@@ -205,6 +205,9 @@ class TestPictures:
         assert tab["#unproved"].is_hidden()
 
     def test_a_pasted_picture(self, tab: Tab, server: Server) -> None:
+        """What is said of it stays, also when an explanation comes after it."""
+        held: list[Any] = []
+        tab.page.route("**/explain*", lambda one: held.append(one))
         tab.open(server)
         script = """data => document.dispatchEvent(
             new ClipboardEvent("paste", { clipboardData: data, bubbles: true }))"""
@@ -212,6 +215,9 @@ class TestPictures:
         tab.shows("#decision", "blue 98.2 %")
         tab.page.evaluate(script, tab.carrying())
         tab.shows("#problem", "There is no picture in what was pasted.")
+        held[0].continue_()
+        tab.explained()
+        assert tab["#problem"].is_visible()
 
     def test_the_camera(self, tab: Tab, server: Server) -> None:
         tab.open(server)

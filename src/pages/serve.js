@@ -13,7 +13,7 @@ import { waysIn } from "./serve-ways.js";
 const NARROW = matchMedia("(max-width: 700px)"); // one column: what it sees lies below the head
 
 const page = { about: null, decision: null, bars: null, threshold: null, items: [], shown: null, early: [],
-  lost: false, hidden: null, explaining: null, neighbours: [] };
+  lost: false, hidden: null, explaining: null, neighbours: [], complaint: "" };
 
 // What the model is
 
@@ -149,7 +149,7 @@ async function fill(item) { // what drove the decision for the class that is nam
     strip.see(item, found.picture);
     if (item !== page.shown || k !== page.explaining) return;
     show();
-    problem("");
+    if (byId("problem").textContent === page.complaint) problem("");
     showWhy(found, page.decision.classes, item.shares);
     showNeighbours(found.neighbours, (id, label) => tryOne(id, label, take));
     page.neighbours = found.neighbours;
@@ -159,7 +159,8 @@ async function fill(item) { // what drove the decision for the class that is nam
     if (item !== page.shown || k !== page.explaining) return;
     byId("why").hidden = true;
     stage.cool();
-    problem(error instanceof Refused ? error.message : `This can't be shown: ${error.message}`);
+    page.complaint = error instanceof Refused ? error.message : `This can't be shown: ${error.message}`;
+    problem(page.complaint);
   }
 }
 

@@ -98,10 +98,8 @@ def looked_at(judged: Judged, found: Mapping[str, Any]) -> list[str]:
 
 def as_stored(found: Mapping[str, Any]) -> list[str]:
     """Return what is said of scores that were not made for this page."""
-    return [
-        f"They are those that were stored when {found['checkpoint']} was scored: today it can't be "
-        "scored again."
-    ]
+    name = found.get("checkpoint", "it")
+    return [f"They were stored when {name} was scored: today it can't be scored again."]
 
 
 def score_section(

@@ -380,7 +380,7 @@ class TestMissingParts:
             words += ["--data.root", tmp_path / "away"]
         page = Written(capsys, *words).page
         assert OF_SCORES & set(page.sections) == {"scores", "classes", "calibration"}
-        assert "those that were stored when best.ckpt was scored" in page.text
+        assert "They were stored when best.ckpt was scored" in page.text
         accuracy = json.loads((run / "test.json").read_text())["accuracy"]
         assert f"{100 * accuracy:.1f} %" in page.text
         scored_on_others(run)

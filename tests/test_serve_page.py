@@ -425,6 +425,8 @@ class TestThreshold:
         assert tab["#hottest"].is_hidden()
         names = tab["#neighbours figcaption"].all_inner_texts()
         assert [" ".join(name.split()) for name in names[:3]] == ["red named blue"] * 3
+        tab["#threshold-back"].click()
+        tab.shows("#lowest", "takes red from 98.2 % to ")
 
     def test_nothing_of_another_class_stays_where_there_is_no_answer(
         self, tab: Tab, server: Server
@@ -442,8 +444,6 @@ class TestThreshold:
         assert tab["#problem"].is_hidden()
         assert tab["#heat"].is_visible()
         tab.complaints.clear()  # of the answer that was made up
-        tab["#threshold-back"].click()
-        tab.shows("#lowest", "takes red from 98.2 % to ")
 
     def test_many_classes(self, tab: Tab, bundles: Path) -> None:
         """Eight bars, the rest as a number; the worst confusions as a list."""

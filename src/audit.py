@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -187,15 +188,22 @@ def check_targets(out: Path | None, fixed: Path | None, root: Path) -> None:
 
 def _refuse_others(out: Path) -> None:
     """Refuse to replace what no audit has written."""
-    page, findings = out / "audit.html", out / "audit.json"
-    others = [page] if page.is_file() and not is_page(page) else []
-    if findings.is_file() and findings.stat().st_size and not page.is_file():
-        others.append(findings)
-    if others:
-        raise UserError(
-            f"--out {out}: {others[0].name} is there, and is of no audit. Give another place, or "
-            "remove it."
-        )
+    for path in (out / "audit.html", out / "audit.json"):
+        if path.is_file() and not _is_own(path):
+            raise UserError(
+                f"--out {out}: {path.name} is there, and is of no audit. Give another place, or "
+                "remove it."
+            )
+
+
+def _is_own(path: Path) -> bool:
+    if path.suffix == ".html":
+        return is_page(path, "audit")
+    try:
+        found = json.loads(path.read_bytes() or b"null")
+    except (ValueError, RecursionError):
+        return False
+    return found is None or (isinstance(found, dict) and found.keys() >= {"n", "damaged"})
 
 
 def _check_target(option: str, file: Path, root: Path) -> None:

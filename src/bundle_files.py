@@ -23,7 +23,7 @@ from src.bundle import MODELS, VALIDATION, Bundle, digest
 from src.bundle_record import FORMAT, RECORD
 from src.calibration import Decision
 from src.data.index import SPLIT_NAMES
-from src.errors import listed
+from src.errors import quoted_list
 from src.forward import evenly
 from src.known import Known, blocks
 from src.preprocess import Preprocessing
@@ -126,7 +126,7 @@ def write_readme(folder: Path, run: str, about: Mapping[str, Any]) -> None:
     template = Template((Path(__file__).parent / "pages" / "bundle.md").read_text("utf-8"))
     text = template.substitute(
         run=_in_a_line(run),
-        classes=listed(names),
+        classes=quoted_list(names),
         side=rule["image_size"],
         rule=_RULES[rule["resize"]],
         mixed=_MIXED[rule["interpolation"]],

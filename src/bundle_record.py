@@ -79,7 +79,7 @@ class Record:
                 about,
             )
             made._check()
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path} is damaged ({type(error).__name__}: {error}). Export the run again."
             ) from error
@@ -97,8 +97,8 @@ class Record:
         if not all(map(_is_number, (*self.preprocessing.mean, *self.preprocessing.std))):
             raise ValueError("a mean or a std that is no number")
         self._check_threshold(self.about["threshold"])
-        if not _is_flat(self.about, _LEVELS):
-            raise ValueError(f"more than {_LEVELS} levels")
+        if not _is_nested_within(self.about, _LEVELS):
+            raise ValueError(f"nested in more than {_LEVELS} levels")
         json.dumps(self.about, ensure_ascii=False).encode()  # or no answer could say it
         if not all(isinstance(found, dict) for found in self.about.get("scores", {}).values()):
             raise ValueError("scores that are no mappings")
@@ -115,9 +115,9 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _is_flat(value: Any, levels: int) -> bool:
+def _is_nested_within(value: Any, levels: int) -> bool:
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_is_flat(part, levels - 1) for part in parts)
+    return levels > 0 and all(_is_nested_within(part, levels - 1) for part in parts)
 
 
 def _read_json(path: Path) -> Any:

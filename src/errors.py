@@ -66,7 +66,7 @@ def typed(path: Path) -> str:
     return subprocess.list2cmdline([str(path)])
 
 
-def listed(names: Iterable[str]) -> str:
+def quoted_list(names: Iterable[str]) -> str:
     """Return names parted by commas; one that holds a comma stands in double quotes."""
     return ", ".join(f'"{name}"' if "," in name else name for name in names)
 

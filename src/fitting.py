@@ -23,7 +23,7 @@ from src.class_weights import check_once
 from src.classifier import Classifier
 from src.data.datamodule import DataModule
 from src.data.inspection import warn_of_copies
-from src.errors import StoppedRun, UserError, command_text, listed
+from src.errors import StoppedRun, UserError, command_text, quoted_list
 from src.intervals import wilson_interval
 from src.loop import Checkpoints, MetricsCsv
 from src.loop.warm_start import OptimizerStart
@@ -125,7 +125,7 @@ def describe_data(data: DataModule) -> str:
     parts = [f"{split} {sum(by_class.values())}" for split, by_class in counts.items()]
     skipped = f", {len(found.skipped)} damaged left out" if found.skipped else ""
     sizes = f"{data.image_size} pixels, {data.resize}"
-    lines = [f"pictures: {', '.join(parts)}{skipped} | {listed(data.classes)} | {sizes}"]
+    lines = [f"pictures: {', '.join(parts)}{skipped} | {quoted_list(data.classes)} | {sizes}"]
     if found.passed_over:
         lines.append(f"passed over: {found.passed_over} of the operating system's own files")
     if found.notes:

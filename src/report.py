@@ -15,7 +15,7 @@ from src import report_run as about
 from src import report_scores as scored
 from src.comparison import comparison
 from src.data.scans import scan
-from src.errors import UserError, listed, visible
+from src.errors import UserError, quoted_list, visible
 from src.failures import Parser, end_with_message
 from src.judged import Judged, measures
 from src.memory import keep_freed_memory
@@ -109,7 +109,7 @@ def _require_place(out: Path) -> None:
 
 
 def _require_own(out: Path) -> None:
-    if out.is_file() and not is_page(out):
+    if out.is_file() and not is_page(out, "report"):
         raise UserError(
             f"--out {out} is there, and is no page of this command. Give another name, or remove "
             "it."
@@ -142,10 +142,11 @@ def one_run(run: Trained) -> dict[str, Any]:
     """Return what the page of one run is filled with; what can't be had is said there."""
     maker = Maker(run.missing)
     judged, found = _judged(run)
-    split = run.split if judged else _stored_split(run)
+    split = run.split
+    if judged is None:
+        split, found = _stored(run)
     tiles = []
     if split:
-        found = found or run.scores(split)
         tiles = run.missing.attempt("the scores", lambda: scored.score_tiles(found, split)) or []
         looked = scored.looked_at(judged, found) if judged else scored.as_stored(found)
         maker.add(
@@ -179,7 +180,7 @@ def _title(run: Trained) -> str:
     """Return the recipe, as far as it is known, and the classes."""
     words = (str(word) for word in run.record.get("command") or ())
     recipe = next((word for word in words if word.endswith((".yaml", ".yml"))), "")
-    shown = listed(run.classes[:6])
+    shown = quoted_list(run.classes[:6])
     more = len(run.classes) - 6
     stem = Path(recipe.replace("\\", "/")).stem
     return f"{stem or 'A run'}: {shown}{f' and {more:,} more' if more > 0 else ''}"
@@ -204,10 +205,14 @@ def _judged(run: Trained) -> tuple[Judged | None, dict[str, Any]]:
     return (judged, found) if found else (None, {})
 
 
-def _stored_split(run: Trained) -> str | None:
-    """Return the split whose stored scores stand for pictures that can't be looked at now."""
-    whole = (s for s in ("test", "val") if run.is_own(s) and run.scores(s).keys() >= scored.NEEDED)
-    return next(whole, None)
+def _stored(run: Trained) -> tuple[str | None, dict[str, Any]]:
+    """Return the split and the scores that stand for what can't be looked at now."""
+    for split in ("test", "val"):
+        gone = run.model is None and run.is_own(split)
+        found = run.scores(split) if gone else run.own_scores(split)
+        if found.keys() >= scored.NEEDED:
+            return split, found
+    return None, {}
 
 
 def _shortcuts(run: Trained, judged: Judged, found: dict[str, Any]) -> Section:

@@ -153,12 +153,12 @@ class RunFolder:
         if path.is_dir():
             raise UserError(f"--ckpt_path {name}: {path} is a folder. Give a .ckpt file in it.")
         if not path.is_file():
-            there = sorted(p.name for p in self.checkpoints.glob("*.ckpt"))
-            raise UserError(
-                f"--ckpt_path {name}: there is no {path}. In {self.checkpoints}: "
-                f"{', '.join(there) or 'nothing'}."
-            )
+            raise UserError(f"--ckpt_path {name}: there is no {path}. {self._there()}")
         return path
+
+    def _there(self) -> str:
+        names = sorted(path.name for path in self.checkpoints.glob("*.ckpt"))
+        return f"In {self.checkpoints}: {', '.join(names) or 'nothing'}."
 
     def best_or_last(self) -> Path:
         """Return best.ckpt, or last.ckpt if no validation has been run.
@@ -168,10 +168,7 @@ class RunFolder:
         """
         found = next((path for path in (self.best, self.last) if path.is_file()), None)
         if found is None:
-            raise UserError(
-                f"there is no checkpoint in {self.checkpoints}. Train the run first, or give one: "
-                "--ckpt_path FILE"
-            )
+            raise UserError(f"the run has neither best.ckpt nor last.ckpt. {self._there()}")
         return found
 
     @property

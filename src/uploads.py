@@ -17,6 +17,7 @@ FIELD = "files"  # of the form
 KEY = "pictures"  # of the JSON
 _FORM, _JSON = "multipart/form-data", "application/json"
 _CHARSETS = ("utf-8", "us-ascii", "iso-8859-1")  # of a form; Python knows some that take minutes
+_ALIASES = ("utf8", "ascii", "latin1", "latin-1")
 
 # What a request may look like, for the OpenAPI document.
 BODY = {
@@ -103,7 +104,7 @@ async def _of_form(request: Request, most: int) -> list[Upload]:
 
 def _require_charset(kind: str) -> None:
     charset = parse_options_header(kind)[1].get(b"charset", b"utf-8").decode("latin-1")
-    if charset.lower() not in _CHARSETS:
+    if charset.lower() not in (*_CHARSETS, *_ALIASES):
         raise HTTPException(415, f"A form's charset may be {', '.join(_CHARSETS)}.")
 
 

@@ -138,7 +138,7 @@ class TestRunFolder:
         assert both.best_or_last() == both.best
         one = make_run(tmp_path / "one", "last")
         assert one.best_or_last() == one.last
-        with pytest.raises(UserError, match=r"there is no checkpoint in .*Train the run"):
+        with pytest.raises(UserError, match=r"neither best\.ckpt nor last\.ckpt\. In .*: nothing"):
             make_run(tmp_path / "none").best_or_last()
 
     def test_discard_leaves_other_files(self, tmp_path: Path) -> None:

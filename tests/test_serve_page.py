@@ -440,7 +440,7 @@ class TestThreshold:
         assert tab["#heat"].is_hidden()
         tab.page.unroute("**/explain*")
         tab["#threshold"].fill("0.5")
-        tab.shows("#lowest", "takes red from 98.2 % to ")
+        tab.explained().shows("#lowest", "takes red from 98.2 % to ")
         assert tab["#problem"].is_hidden()
         assert tab["#heat"].is_visible()
         tab.complaints.clear()  # of the answer that was made up

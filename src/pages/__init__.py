@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 _HERE = Path(__file__).parent
-_MARK = b'<meta name="generator" content="Waggle">'  # near the begin of every page
 
 
 def page(template: str, content: Mapping[str, Any]) -> str:
@@ -26,11 +25,16 @@ def page(template: str, content: Mapping[str, Any]) -> str:
     return _environment().get_template(template).render(style=style, **content)
 
 
-def is_page(path: Path) -> bool:
-    """Return whether a file is a page of this project, or empty: such a one may be replaced."""
+def is_page(path: Path, kind: str) -> bool:
+    """Return whether a file is a page of a kind, or empty: such a one may be replaced.
+
+    Args:
+        path: The file.
+        kind: audit or report, which the head of the page names.
+    """
     with path.open("rb") as file:
         start = file.read(500)
-    return not start or _MARK in start
+    return not start or f'name="generator" content="Waggle {kind}"'.encode() in start
 
 
 @cache

@@ -283,6 +283,15 @@ class TestMistakes:
         assert f"{name} is there, and is no table of this command. Give another" in ended.err
         assert (tmp_path / name).read_text() == own
 
+    def test_a_folder_where_the_unfinished_table_goes(
+        self, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        draw(tmp_path / "a.png", 0, 5)
+        (tmp_path / "p.csv.part").mkdir()
+        ended = predict(capsys, exported, tmp_path / "a.png", "--out", tmp_path / "p.csv")
+        assert ended.code == 2
+        assert re.search(r"is first written into .*p\.csv\.part, which is a folder", ended.err)
+
     @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
     @pytest.mark.parametrize(
         ("words", "code", "message"),
@@ -400,10 +409,11 @@ class TestMistakes:
             ({"preprocessing": {}}, r"bundle\.json is damaged \(ValueError: a preprocessing"),
             ({"threshold": "x"}, r"bundle\.json is damaged \(ValueError"),
             ({"threshold": "0.5"}, r"damaged \(ValueError: a threshold of '0\.5', and 2 class"),
+            ({"threshold": 10**400}, r"damaged \(OverflowError"),
             ({"threshold": True}, r"damaged \(ValueError: a threshold of True, and 2 classes"),
             (
                 {"run": json.loads("[" * 30 + "]" * 30)},
-                r"damaged \(ValueError: more than 20 levels",
+                r"damaged \(ValueError: nested in more than 20 levels",
             ),
             ({"threshold": float("nan")}, r"damaged \(ValueError: a threshold of nan, and 2 class"),
             ({"files": {"../../etc/passwd": {"sha256": "0"}}}, r"bundle\.json is damaged"),

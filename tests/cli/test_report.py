@@ -383,18 +383,28 @@ class TestMissingParts:
         assert "They were stored when best.ckpt was scored" in page.text
         accuracy = json.loads((run / "test.json").read_text())["accuracy"]
         assert f"{100 * accuracy:.1f} %" in page.text
+        stored = json.loads((run / "test.json").read_text())
+        (run / "test.json").write_text(json.dumps({**stored, "checkpoint": "last.ckpt"}))
+        shown = OF_SCORES & set(Written(capsys, *words).page.sections)
+        assert bool(shown) == (lost == "checkpoints")  # of the network that is there, or of none
+        (run / "test.json").write_text(json.dumps(stored))
         scored_on_others(run)
         assert not OF_SCORES & set(Written(capsys, *words).page.sections)
 
 
 class TestMistakesOfTheUser:
-    def test_a_page_of_others(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize("mark", ["", '<meta name="generator" content="Waggle audit">'])
+    def test_a_page_of_others(
+        self, mark: str, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         notes = run / "notes.html"
-        notes.write_text("<p>mine</p>")
+        notes.write_text(f"{mark}<p>mine</p>")
         written = Written(capsys, run, "--out", notes)
         assert written.code == 2
         assert "notes.html is there, and is no page of this command. Give" in written.err
-        assert notes.read_text() == "<p>mine</p>"
+        assert notes.read_text() == f"{mark}<p>mine</p>"
+        notes.write_text('<meta name="generator" content="Waggle report">')
+        assert Written(capsys, run, "--out", notes).code == 0
 
     def test_a_config_of_something_else(
         self, run: Path, capsys: pytest.CaptureFixture[str]

@@ -215,7 +215,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("charset", "name"),
-        [("utf-8", "ü.png"), ('"ISO-8859-1"', "Ã¼.png"), ("utf-7", None), ("punycode", None)],
+        [("UTF8", "ü.png"), ('"ISO-8859-1"', "Ã¼.png"), ("utf-7", None), ("punycode", None)],
     )
     def test_charsets_of_a_form(
         self, charset: str, name: str | None, server: Server, picture: bytes

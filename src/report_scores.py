@@ -98,7 +98,7 @@ def looked_at(judged: Judged, found: Mapping[str, Any]) -> list[str]:
 
 def as_stored(found: Mapping[str, Any]) -> list[str]:
     """Return what is said of scores that were not made for this page."""
-    name = found.get("checkpoint", "the network")
+    name = found["checkpoint"]
     return [f"They were stored when {name} was scored: today it can't be scored again."]
 
 

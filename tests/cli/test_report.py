@@ -378,6 +378,7 @@ class TestMissingParts:
             without(run, lost)
         else:
             words += ["--data.root", tmp_path / "away"]
+            shutil.copyfile(run / "checkpoints/best.ckpt", run / "checkpoints/last.ckpt")
         page = Written(capsys, *words).page
         assert OF_SCORES & set(page.sections) == {"scores", "classes", "calibration"}
         assert "They were stored when best.ckpt was scored" in page.text
